@@ -1,0 +1,1 @@
+"""The Python client: back up, restore and look, as a library."""

@@ -1,0 +1,1 @@
+"""The command lines: options and a call; the work is in the library."""

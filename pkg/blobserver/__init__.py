@@ -1,0 +1,1 @@
+"""Blob storage: the contract, the checked door, the hub, backends and combinators."""

@@ -1,0 +1,1 @@
+"""The index: blobs become sorted rows, and rows answer what a blob is."""

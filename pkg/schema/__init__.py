@@ -1,0 +1,1 @@
+"""Schema blobs: JSON text, files and directories, claims, signatures, shares."""

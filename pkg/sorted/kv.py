@@ -1,0 +1,111 @@
+"""The sorted key-value contract: rows of bytes in byte order."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Final, Self
+
+from ..errors import Invalid, TooLarge
+
+MAX_KEY_SIZE: Final = 767
+MAX_VALUE_SIZE: Final = 63_000
+"""Bytes; Perkeep's limits, so that every row fits every engine."""
+
+
+class Batch:
+    """Writes that are committed together, in order: the last word on a key counts."""
+
+    __slots__ = ("operations",)
+
+    def __init__(self) -> None:
+        self.operations: list[tuple[bytes, bytes | None]] = []
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Raises TooLarge, or Invalid for what would not fit SQL TEXT, before anything is kept."""
+        check_row(key, value)
+        self.operations.append((key, value))
+
+    def delete(self, key: bytes) -> None:
+        self.operations.append((key, None))
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+
+class KeyValue(ABC):
+    """Rows in byte order of their keys. Methods are safe to call from many threads."""
+
+    @abstractmethod
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+
+    @abstractmethod
+    def find(self, start: bytes = b"", end: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows with start <= key < end, ascending; an empty end is open.
+
+        A snapshot of the moment of the first step: later commits do not show. The caller closes
+        the iterator (or exhausts it); writers are never blocked by it.
+        """
+
+    @abstractmethod
+    def commit(self, batch: Batch, durable: bool = True) -> None:
+        """Apply the batch atomically, in order. With `durable` it survives a power cut."""
+
+    @abstractmethod
+    def wipe(self) -> None:
+        """Delete every row."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back locks and files."""
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The rows that are there, by key."""
+        found = {}
+        for key in keys:
+            value = self.get(key)
+            if value is not None:
+                found[key] = value
+        return found
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Commit one row durably."""
+        batch = Batch()
+        batch.set(key, value)
+        self.commit(batch)
+
+    def delete(self, key: bytes) -> None:
+        """Delete one row durably; an absent one is no error."""
+        batch = Batch()
+        batch.delete(key)
+        self.commit(batch)
+
+    def prefixed(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows whose key begins with the prefix, ascending."""
+        return self.find(prefix, after_prefix(prefix))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def after_prefix(prefix: bytes) -> bytes:
+    """The smallest key above every key that begins with the prefix; b"" (open) if none is."""
+    head = prefix.rstrip(b"\xff")
+    return head[:-1] + bytes([head[-1] + 1]) if head else b""
+
+
+def check_row(key: bytes, value: bytes) -> None:
+    """Raise TooLarge or Invalid unless the row fits every engine (valid UTF-8 without NUL)."""
+    if len(key) > MAX_KEY_SIZE:
+        raise TooLarge("set", key[:60], f"key of {len(key)} bytes is over {MAX_KEY_SIZE}")
+    if len(value) > MAX_VALUE_SIZE:
+        raise TooLarge("set", key[:60], f"value of {len(value)} bytes is over {MAX_VALUE_SIZE}")
+    for part in (key, value):
+        try:
+            part.decode()
+        except UnicodeDecodeError:
+            raise Invalid("set", key[:60], "not valid UTF-8") from None
+        if b"\0" in part:
+            raise Invalid("set", key[:60], "contains NUL")
