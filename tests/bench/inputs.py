@@ -2,7 +2,7 @@
 
     inputs.py FOLDER      make them all below FOLDER, unless they are there
 
-Text like source code (compressible some 3 to 4 times, no long repeats), random bytes, a source tree,
+Text like source code (compressible 3 to 4 times, no long repeats), random bytes, a source tree,
 and many small files. The sizes are those of the figures that we compare with.
 """
 
