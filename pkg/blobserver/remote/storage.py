@@ -1,0 +1,325 @@
+"""A server that speaks the HTTP protocol, as a Storage."""
+
+import http.client
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Final, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+
+from ...blob import MAX_BLOB_SIZE, Ref, SizedRef, parse_ref
+from ...errors import Corrupt, Forbidden, Invalid, NotFound, StoreError, Unavailable
+from .. import framing
+from ..storage import Generation, Storage
+from .multipart import upload_body
+from .transport import MAX_UNDER_WAY, Response, Transport, status_error
+
+STAT_LIMIT: Final = 1000  # refs per request, the protocol's limit
+REMOVE_LIMIT: Final = 999  # the thousandth makes a Perkeep server refuse
+PAGE_LIMIT: Final = 1000
+BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_BLOBS: Final = 500
+GETS_UNDER_WAY: Final = 10
+MULTI_GET_REFS: Final = 500
+STALLS: Final = 3
+"""How often in a row a multi-get may break without having brought a blob."""
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+VIVIFY = {"X-Camlistore-Vivify": "1"}
+
+Blob = tuple[Ref, bytes]
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Uploaded(NamedTuple):
+    """What became of one upload: the blobs that the server has durably, in the order given, and
+    an error for each blob that it refused. `vivified`: file refs that got a permanode."""
+
+    received: list[SizedRef]
+    refused: list[tuple[Ref, StoreError]]
+    vivified: frozenset[Ref] = frozenset()
+
+
+class Remote(Storage):
+    """The blobs below one prefix of a server. A blob is durable there once acknowledged.
+
+    prefix: as discovery names it, such as `/bs/`; operations are at `<prefix>camli/`.
+    has_multi_get: whether the server offers `fetch-blobs`. generation: from discovery.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        prefix: str,
+        *,
+        has_multi_get: bool = False,
+        generation: Generation | None = None,
+    ) -> None:
+        self.transport = transport
+        self._root = transport.path_of(prefix).rstrip("/") + "/camli/"
+        self.has_multi_get = has_multi_get
+        self._generation = generation
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __str__(self) -> str:
+        return f"{self.transport.address.origin}{self._root.removesuffix('camli/')}"
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def fetch(self, ref: Ref) -> bytes:
+        response = self.transport.request("GET", self._root + ref, max_bytes=MAX_BLOB_SIZE)
+        if response.status == 404:
+            raise NotFound("fetch", ref, f"not on {self.transport}")
+        if response.status != 200:
+            raise self._error("fetch", ref, response)
+        if not ref.matches(response.body):
+            raise Corrupt("fetch", ref, f"{self.transport} sent bytes that do not match it")
+        return response.body
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, framing.Found]]:
+        asked = iter(refs)
+        if not self.has_multi_get:
+            yield from self._in_flight(self._fetch_or_error, asked, GETS_UNDER_WAY)
+            return
+        while window := list(islice(asked, MULTI_GET_REFS)):
+            yield from self._multi_get(window)
+
+    def _fetch_or_error(self, ref: Ref) -> tuple[Ref, framing.Found]:
+        try:
+            return ref, self.fetch(ref)
+        except (NotFound, Corrupt) as error:
+            return ref, error
+
+    def _multi_get(self, window: list[Ref]) -> Iterator[tuple[Ref, framing.Found]]:
+        """Fetch a window; where the connection breaks, go on behind the last whole blob."""
+        stalls = 0
+        while window:
+            count = 0
+            try:
+                for count, found in enumerate(self._frames(window), 1):  # noqa: B007
+                    yield found
+                return
+            except (OSError, EOFError, http.client.HTTPException, Unavailable) as error:
+                stalls = 0 if count else stalls + 1
+                if stalls >= STALLS:
+                    reason = f"{self.transport}: {error or 'the answer ended early'}"
+                    raise Unavailable("fetch", f"{len(window)} blobs", reason) from None
+                window = window[count:]
+
+    def _frames(self, window: list[Ref]) -> Iterator[tuple[Ref, framing.Found]]:
+        body = framing.request_body(window)
+        path = self._root + "fetch-blobs"
+        with self.transport.stream("POST", path, body, {"Content-Type": "text/plain"}) as (
+            answer,
+            reader,
+        ):
+            if answer.status != 200:
+                response = Response(answer.status, answer.headers, reader.read(64 * 1024))
+                raise self._error("fetch", f"{len(window)} blobs", response)
+            yield from framing.read_frames(reader, window)
+            reader.read(1)  # meets the end, so that the connection can be kept
+
+    def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
+        asked = iter(dict.fromkeys(refs))
+        while page := list(islice(asked, STAT_LIMIT)):
+            body = "camliversion=1" + "".join(
+                f"&blob{number}={ref}" for number, ref in enumerate(page, 1)
+            )
+            response = self.transport.request(
+                "POST", self._root + "stat", body=body.encode(), headers=FORM, counted=True
+            )
+            if response.status != 200:
+                raise self._error("stat", f"{len(page)} blobs", response)
+            wanted = set(page)
+            for found in self._sized_refs(self._object(response, "stat").get("stat"), "stat"):
+                if found.ref in wanted:
+                    wanted.discard(found.ref)
+                    yield found
+
+    def enumerate(self, after: str = "") -> Iterator[SizedRef]:
+        while True:
+            query = urlencode({"after": after, "limit": PAGE_LIMIT, "maxwaitsec": 0})
+            response = self.transport.request("GET", f"{self._root}enumerate-blobs?{query}")
+            if response.status != 200:
+                raise self._error("enumerate", self, response)
+            page = self._object(response, "enumerate")
+            for found in self._sized_refs(page.get("blobs"), "enumerate"):
+                if found.ref <= after:
+                    raise Corrupt("enumerate", self, f"{found.ref} came after {after}")
+                after = found.ref
+                yield found
+            if not page.get("continueAfter"):
+                return
+
+    def generation(self) -> Generation | None:
+        return self._generation
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def write_many(self, blobs: Iterable[Blob]) -> list[SizedRef]:
+        """Upload in batches, several at once. Returns when all are durable on the server.
+
+        Raises the error of the first refused blob after all others were sent.
+        """
+        written: list[SizedRef] = []
+        refused: list[tuple[Ref, StoreError]] = []
+        for outcome in self._in_flight(self.upload, batches(blobs), MAX_UNDER_WAY):
+            written += outcome.received
+            refused += outcome.refused
+        if refused:
+            raise refused[0][1]
+        return written
+
+    def sync(self) -> None:
+        """Nothing to do: the server answers an upload when the blobs are durable."""
+
+    def upload(self, batch: Sequence[Blob], vivify: bool = False) -> Uploaded:
+        """Upload blobs in one request, or in more where the server refuses one of them.
+
+        The server takes them in order and stops at the first that it refuses: the rest is sent
+        again without it. vivify: have the server make a permanode for each file among them.
+        """
+        rest = list(batch)
+        received: list[SizedRef] = []
+        refused: list[tuple[Ref, StoreError]] = []
+        vivified: set[Ref] = set()
+        while rest:
+            response = self._post(rest, vivify)
+            there, text = self._acknowledged(response)
+            vivified.update(
+                ref
+                for value in response.headers.get_all("X-Camlistore-Vivified") or []
+                if (ref := parse_ref(value.strip()))
+            )
+            missing: list[Blob] = []
+            for ref, data in rest:
+                if there.get(ref) == len(data):
+                    received.append(SizedRef(ref, len(data)))
+                else:
+                    missing.append((ref, data))
+            if missing:
+                (ref, _), *missing = missing
+                refused.append((ref, self._refusal(ref, text)))
+            rest = missing
+        return Uploaded(received, refused, frozenset(vivified))
+
+    def _post(self, batch: Sequence[Blob], vivify: bool) -> Response:
+        body, content_type = upload_body(batch)
+        headers = {"Content-Type": content_type, **(VIVIFY if vivify else {})}
+        response = self.transport.request(
+            "POST", self._root + "upload", body=body, headers=headers, counted=True
+        )
+        if response.status != 200:
+            raise self._error("upload", f"{len(batch)} blobs", response)
+        return response
+
+    def _acknowledged(self, response: Response) -> tuple[dict[Ref, int], str]:
+        answer = self._object(response, "upload")
+        received = self._sized_refs(answer.get("received"), "upload")
+        return dict(received), str(answer.get("errorText") or "").strip()
+
+    def _refusal(self, ref: Ref, text: str) -> StoreError:
+        """The error for a refused blob. What an index says of it is about its content."""
+        reason = text.removeprefix(f"Error receiving blob {ref}: ")
+        return Invalid("upload", ref, f"refused by {self.transport}: {reason or 'not received'}")
+
+    def remove(self, refs: Iterable[Ref]) -> None:
+        asked = iter(dict.fromkeys(refs))
+        while page := list(islice(asked, REMOVE_LIMIT)):
+            body = "&".join(f"blob{number}={ref}" for number, ref in enumerate(page, 1))
+            response = self.transport.request(
+                "POST", self._root + "remove", body=body.encode(), headers=FORM
+            )
+            if response.status != 200:
+                raise self._error("remove", f"{len(page)} blobs", response)
+            answer = self._object(response, "remove")
+            removed = answer.get("removed")
+            missing = set(page) - set(removed if isinstance(removed, list) else ())
+            if missing:
+                reason = f"{self.transport}: {answer.get('error') or 'not removed'}"
+                raise Forbidden("remove", min(missing), reason)
+
+    # -- helpers ------------------------------------------------------------------------------
+
+    def search(self, search_root: str, operation: str, query: str) -> dict[str, object]:
+        """GET one of the search operations; its JSON answer."""
+        root = self.transport.path_of(search_root).rstrip("/")
+        path = f"{root}/camli/search/{operation}?{query}"
+        response = self.transport.request("GET", path, counted=True)
+        if response.status != 200:
+            raise self._error("search", operation, response)
+        return self._object(response, "search")
+
+    def has_contents(self, download_helper: str, file: Ref, whole: Ref) -> bool:
+        """Whether the server can still read this file whole, and its bytes have this digest."""
+        root = self.transport.path_of(download_helper)
+        path = f"{root}{file}/?verifycontents={quote(whole)}"
+        response = self.transport.request("HEAD", path, counted=True)
+        return response.status == 200 and response.headers.get("X-Camli-Contents") == whole
+
+    def _error(self, operation: str, subject: object, response: Response) -> StoreError:
+        return status_error(operation, subject, self.transport, response)
+
+    def _object(self, response: Response, operation: str) -> dict[str, object]:
+        try:
+            answer = json.loads(response.body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            # Perkeep breaks off its JSON where its storage fails in the middle.
+            raise Unavailable(operation, self, "the answer is no JSON object")
+        return answer
+
+    def _sized_refs(self, value: object, operation: str) -> Iterator[SizedRef]:
+        if not isinstance(value, list):
+            raise Corrupt(operation, self, "the answer lacks its list of blobs")
+        for entry in value:
+            ref = parse_ref(entry.get("blobRef")) if isinstance(entry, dict) else None
+            size = entry.get("size") if isinstance(entry, dict) else None
+            if ref is None or not isinstance(size, int) or size < 0:
+                raise Corrupt(operation, self, f"the answer lists {str(entry)[:100]!r}")
+            yield SizedRef(ref, size)
+
+    def _in_flight(
+        self, work: Callable[[_In], _Out], inputs: Iterable[_In], limit: int
+    ) -> Iterator[_Out]:
+        """The results of `work` on each input, in order, with up to `limit` under way."""
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(GETS_UNDER_WAY, "remote")
+            threads = self._threads
+        waiting: deque[Future[_Out]] = deque()
+        try:
+            for each in inputs:
+                waiting.append(threads.submit(work, each))
+                if len(waiting) >= limit:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        self.transport.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def batches(blobs: Iterable[Blob]) -> Iterator[list[Blob]]:
+    """Group blobs, in order, for one request each: BATCH_BLOBS, or just over BATCH_BYTES."""
+    batch: list[Blob] = []
+    size = 0
+    for ref, data in blobs:
+        batch.append((ref, data))
+        size += len(data)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_BLOBS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
