@@ -1,0 +1,54 @@
+"""Which storage backends and combinators there are, by the name that a configuration uses."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Final, Protocol
+
+from ..errors import ConfigError
+from .storage import Storage
+
+BUILTIN: Final = {
+    "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",
+    "memory": "peatkeep.blobserver.memory:Memory",
+}
+"""Type name -> "module:class". Modules are imported when they are asked for."""
+
+ALIASES: Final = {"filesystem": "localdisk"}
+"""Names that Perkeep's configurations use where ours is another."""
+
+ENTRY_POINTS: Final = "peatkeep.storage"
+"""The entry point group by which other distributions add types; each names such a class."""
+
+Resolve = Callable[[str], Storage]
+"""Gives the store that a configuration names by its prefix (`"/bs/"`)."""
+
+
+class StorageClass(Protocol):
+    """What a registered class offers."""
+
+    def from_config(self, args: Mapping[str, object], resolve: Resolve, /) -> Storage:
+        """Open by the arguments of the configuration. Raises ConfigError."""
+        ...
+
+
+def open_storage(kind: str, args: Mapping[str, object], resolve: Resolve) -> Storage:
+    """Open a store by its type, with or without `storage-` before it, and its handlerArgs.
+
+    Raises ConfigError for an unknown type or arguments that do not fit it, and what opening raises.
+    """
+    name = kind.removeprefix("storage-")
+    return _class_of(ALIASES.get(name, name)).from_config(args, resolve)
+
+
+def _class_of(name: str) -> StorageClass:
+    found: StorageClass
+    if name in BUILTIN:
+        module, _, class_name = BUILTIN[name].partition(":")
+        found = getattr(import_module(module), class_name)
+        return found
+    from importlib.metadata import entry_points  # costs 10 ms: only where needed
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        found = point.load()
+        return found
+    raise ConfigError("open", f"storage of type {name!r}", "unknown type")

@@ -1,0 +1,51 @@
+"""Which sorted key-value stores there are, by the name that a configuration uses."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, Protocol
+
+from ..errors import ConfigError
+from .kv import KeyValue
+
+BUILTIN: Final = {
+    "leveldb": "peatkeep.sorted.leveldb:LevelDBKeyValue",
+    "memory": "peatkeep.sorted.memory:MemoryKeyValue",
+}
+"""Type name -> "module:class". Modules are imported when they are asked for."""
+
+ENTRY_POINTS: Final = "peatkeep.sorted"
+"""The entry point group by which other distributions add types; each names such a class."""
+
+
+class KeyValueClass(Protocol):
+    """What a registered class offers."""
+
+    def from_config(self, args: Mapping[str, object]) -> KeyValue:
+        """Open by the arguments of the configuration, without `type`. Raises ConfigError."""
+        ...
+
+
+def open_kv(args: Mapping[str, object]) -> KeyValue:
+    """Open the store that a configuration describes: {"type": "leveldb", "file": "/a/b"}.
+
+    Raises ConfigError for an unknown type or arguments that do not fit it, and what opening raises.
+    """
+    rest = dict(args)
+    kind = rest.pop("type", None)
+    if not isinstance(kind, str):
+        raise ConfigError("open", "sorted key-value store", 'needs a "type"')
+    return _class_of(kind).from_config(rest)
+
+
+def _class_of(kind: str) -> KeyValueClass:
+    found: KeyValueClass
+    if kind in BUILTIN:
+        module, _, name = BUILTIN[kind].partition(":")
+        found = getattr(import_module(module), name)
+        return found
+    from importlib.metadata import entry_points  # costs 10 ms: only where needed
+
+    for point in entry_points(group=ENTRY_POINTS, name=kind):
+        found = point.load()
+        return found
+    raise ConfigError("open", f"sorted key-value store of type {kind!r}", "unknown type")
