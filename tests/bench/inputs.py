@@ -123,6 +123,7 @@ def make(folder: Path, name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"{name}.unfinished"
         MAKERS[name](unfinished)
+        os.sync()  # or whoever is measured next waits for the disk too
         unfinished.rename(path)
     return path
 

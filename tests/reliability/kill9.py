@@ -1,0 +1,224 @@
+"""kill -9 of client or server at random points of a backup, under the load of four writers.
+
+After each kill: no acknowledged blob is missing, and a second run of the same backup succeeds and
+restores to the same tree. The planted bug is a server that answers before it has written.
+"""
+
+import base64
+import hashlib
+import json
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tests.e2e.compare_trees import differences
+from tests.e2e.machine import Failed, Machine, Server
+
+WRITERS = 4
+TREE_FILES = 160
+LARGE_FILES = {"large 1": 3_000_000, "large 2": 7_000_000}
+BLOB_BYTES = (10, 60_000)
+PLANTED_SERVER = [sys.executable, str(Path(__file__).parent / "planted_server.py")]
+IN_FLIGHT_SHARE = 0.8
+"""At least this share of the kills must fall while bytes are in flight."""
+
+
+class Round(NamedTuple):
+    in_flight: bool
+    problems: list[str]
+
+
+class Tally(NamedTuple):
+    rounds: list[Round]
+    acknowledged: int
+
+    @property
+    def in_flight(self) -> int:
+        return sum(one.in_flight for one in self.rounds)
+
+    @property
+    def problems(self) -> list[str]:
+        return [problem for one in self.rounds for problem in one.problems]
+
+    @property
+    def bad(self) -> int:
+        return sum(bool(one.problems) for one in self.rounds)
+
+
+class Door:
+    """The server's upload and get endpoints, spoken to without any of our code."""
+
+    def __init__(self, server: Server, auth: str) -> None:
+        parts = urlsplit(server.url)
+        self.connection = HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        user_and_password = auth.removeprefix("userpass:").encode()
+        basic = base64.b64encode(user_and_password).decode()
+        self.headers = {"Authorization": f"Basic {basic}"}
+        accept = {"Accept": "text/x-camli-configuration"}
+        document = json.loads(self._ask("GET", "/", b"", accept)[1])
+        self.root = f"{document['blobRoot']}camli/"
+
+    def _ask(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        self.connection.request(method, path, body or None, self.headers | headers)
+        answer = self.connection.getresponse()
+        return answer.status, answer.read()
+
+    def upload(self, blobs: dict[str, bytes]) -> list[str]:
+        """Upload blobs by name; return the names that the server acknowledged."""
+        pieces = []
+        for name, data in blobs.items():
+            disposition = f'Content-Disposition: form-data; name="{name}"; filename="{name}"'
+            pieces.append(f"--cut\r\n{disposition}\r\n\r\n".encode() + data + b"\r\n")
+        body = b"".join(pieces) + b"--cut--\r\n"
+        form = {"Content-Type": "multipart/form-data; boundary=cut"}
+        status, answer = self._ask("POST", f"{self.root}upload", body, form)
+        if status != 200:
+            return []
+        return [received["blobRef"] for received in json.loads(answer)["received"]]
+
+    def has(self, name: str) -> bool:
+        """Whether the server gives the blob, and it is the right one."""
+        status, data = self._ask("GET", f"{self.root}{name}", b"", {})
+        return status == 200 and hashlib.sha224(data).hexdigest() == name.partition("-")[2]
+
+
+class Writers:
+    """Threads that upload small blobs until they are stopped or the server is gone."""
+
+    def __init__(self, server: Server, auth: str, seed: int) -> None:
+        self.acknowledged: list[str] = []
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._write, args=(server, auth, random.Random(f"{seed} {n}")))
+            for n in range(WRITERS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _write(self, server: Server, auth: str, dice: random.Random) -> None:
+        try:
+            door = Door(server, auth)
+            while not self._ended.is_set():
+                datas = [dice.randbytes(dice.randint(*BLOB_BYTES)) for _ in range(4)]
+                named = {f"sha224-{hashlib.sha224(data).hexdigest()}": data for data in datas}
+                self.acknowledged += door.upload(named)
+        except (OSError, HTTPException):
+            return  # the server was killed: what was not acknowledged may be lost
+
+    def stop(self) -> list[str]:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        return self.acknowledged
+
+
+def make_tree(root: Path, dice: random.Random) -> None:
+    """A tree that no earlier round has backed up."""
+    for number in range(TREE_FILES):
+        path = root / f"folder {number % 7}" / f"file {number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(dice.randbytes(dice.choice([0, 10, 3_000, 40_000, 200_000])))
+    for name, size in LARGE_FILES.items():
+        (root / name).write_bytes(dice.randbytes(size))
+
+
+class Campaign:
+    """Rounds of kills against one machine, whose store grows from round to round."""
+
+    def __init__(self, folder: Path, seed: int, server_command: list[str] | None = None) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.machine = Machine(folder, server_command)
+        self.server = self.machine.start_server()
+        config = self.machine.home / ".config" / "peatkeep" / "client-config.json"
+        servers = json.loads(config.read_text())["servers"]
+        self.auth: str = next(iter(servers.values()))["auth"]
+        self.acknowledged = 0
+        self.usual_s = self._one_backup_s()
+
+    def _one_backup_s(self) -> float:
+        """How long a backup takes here that nobody disturbs but the writers."""
+        tree = self.folder / "undisturbed"
+        make_tree(tree, random.Random(f"{self.seed} undisturbed"))
+        writers = Writers(self.server, self.auth, self.seed)
+        try:
+            return self.machine.run("pk-put", "file", tree).elapsed_s
+        finally:
+            self.acknowledged += len(writers.stop())
+
+    def round(self, number: int, victim: str) -> Round:
+        dice = random.Random(f"{self.seed} {number}")
+        tree = self.folder / f"round {number}"
+        make_tree(tree, dice)
+        problems: list[str] = []
+
+        def check(promise: Callable[[], list[str]]) -> None:
+            try:
+                problems.extend(f"round {number}, {victim} killed: {p}" for p in promise())
+            except (Failed, OSError, HTTPException) as error:
+                problems.append(f"round {number}, {victim} killed: {error}")
+
+        # What was acknowledged a moment before the kill is what is most likely lost.
+        writers = Writers(self.server, self.auth, number)
+        backup = self.machine.start("pk-put", "file", tree)
+        time.sleep(self.usual_s * dice.uniform(0.15, 0.9))
+        in_flight = backup.poll() is None
+        if victim == "server":
+            self.server.kill()
+        backup.kill()
+        backup.wait()
+        names = writers.stop()
+        self.acknowledged += len(names)
+        if victim == "server":
+            self.server = self.machine.start_server()
+        check(lambda: self._missing(names))
+        check(lambda: self._backed_up_again(tree))
+        shutil.rmtree(tree)
+        return Round(in_flight, problems)
+
+    def _missing(self, names: list[str]) -> list[str]:
+        door = Door(self.server, self.auth)
+        return [f"{name} was acknowledged and is lost" for name in names if not door.has(name)]
+
+    def _backed_up_again(self, tree: Path) -> list[str]:
+        ref = self.machine.run("pk-put", "file", tree).last_word
+        out = self.folder / "restored"
+        try:
+            self.machine.run("pk-get", "-o", out, ref)
+            return [str(difference) for difference in differences(tree, out / tree.name)]
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+
+    def end(self) -> None:
+        if self.server.process.poll() is None:
+            self.server.stop()
+
+
+def campaign(
+    folder: Path,
+    seed: int,
+    count: int,
+    server_command: list[str] | None = None,
+    victims: tuple[str, ...] = ("server", "client"),
+) -> Tally:
+    """Kill `count` times, the victims in turn."""
+    running = Campaign(folder, seed, server_command)
+    try:
+        rounds = [running.round(n, victims[n % len(victims)]) for n in range(count)]
+    finally:
+        running.end()
+    return Tally(rounds, running.acknowledged)
+
+
+def planted_bug_is_caught(folder: Path, seed: int, tries: int = 5) -> bool:
+    """Whether a server that answers before it has written fails within a few kills."""
+    return campaign(folder, seed, tries, PLANTED_SERVER, ("server",)).bad > 0
