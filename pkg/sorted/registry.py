@@ -10,6 +10,7 @@ from .kv import KeyValue
 BUILTIN: Final = {
     "leveldb": "peatkeep.sorted.leveldb:LevelDBKeyValue",
     "memory": "peatkeep.sorted.memory:MemoryKeyValue",
+    "sqlite": "peatkeep.sorted.sqlite:SQLiteKeyValue",
 }
 """Type name -> "module:class". Modules are imported when they are asked for."""
 
