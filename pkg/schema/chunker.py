@@ -1,0 +1,177 @@
+"""Cut a stream into chunks at content-defined boundaries (pkg/schema/README.md, "Chunking")."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from numpy import uint8, uint16
+    from numpy.typing import NDArray
+
+MAX_CHUNK_SIZE: Final = 1024 * 1024
+FIRST_CHUNK_SIZE: Final = 256 * 1024
+SMALL_CHUNK_SIZE: Final = 64 * 1024
+"""No boundary falls so near behind another: a chunk cut at a boundary is longer."""
+
+WINDOW_SIZE: Final = 64
+"""Bytes before a place on which alone it depends whether a boundary falls there."""
+
+FIRST_BITS: Final = 18
+MAX_BITS: Final = 20
+
+_BLOCK_SIZE = 256 * 1024  # shorter pieces are joined up to this before they are looked at
+_LONGEST_BLOCK = 4 * 1024 * 1024  # longer pieces are looked at in slices, to copy less at once
+_STRIDES = (8192, 16384, 32768)  # a boundary falls every 8192 bytes on average
+
+# The checksum's two sums of a window of zeros; a byte adds itself to the first, and to the
+# second as often as it has been in the window.
+_SUM_OF_ZEROS = 64 * 31
+_WEIGHTED_SUM_OF_ZEROS = 64 * 63 * 31
+_SPLIT_MASK = 0x1FFF
+_SPLIT_SUM = (_SPLIT_MASK - _WEIGHTED_SUM_OF_ZEROS) & _SPLIT_MASK
+
+
+class Chunk(NamedTuple):
+    """A piece of a file. bits: how strong the boundary at its end is; 0 for the end of a file."""
+
+    data: bytes
+    bits: int
+
+
+def cuts(data: Iterable[bytes]) -> Iterator[Chunk]:
+    """Cut a byte stream into chunks.
+
+    data: pieces of any length, in file order; their borders do not influence the cuts.
+    Yields chunks in order; joined they equal the input. Empty input yields nothing. Holds
+    about as much as the longest piece and 5 MiB.
+    """
+    held = b""  # the start of the next chunk, in which no cut falls
+    is_first = True
+    search = _Search()
+    for block in _blocks(data):
+        known = b"".join((held, block)) if held or not isinstance(block, bytes) else block
+        view = memoryview(known)
+        start, searched = 0, len(held)
+        while size := _next_size(view[start:], searched, is_first, search):
+            end = start + size
+            yield Chunk(known[start:end], _bits(view[start:end], is_first))
+            start, searched, is_first = end, 0, False
+        held = known[start:]
+    if held:
+        yield Chunk(held, 0)
+
+
+def _blocks(data: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """The stream in pieces of convenient length, without copying what is long already."""
+    short: list[bytes] = []
+    length = 0
+    for piece in data:
+        short.append(piece)
+        length += len(piece)
+        if length < _BLOCK_SIZE:
+            continue
+        block = short[0] if len(short) == 1 else b"".join(short)
+        if length <= _LONGEST_BLOCK:
+            yield block
+        else:
+            view = memoryview(block)
+            for start in range(0, length, _LONGEST_BLOCK):
+                yield view[start : start + _LONGEST_BLOCK]
+        short, length = [], 0
+    if short:
+        yield b"".join(short)
+
+
+def _next_size(view: memoryview, searched: int, is_first: bool, search: "_Search") -> int:
+    """The size of the chunk that starts this view; 0 if that takes more bytes.
+
+    searched: how many bytes are known to hold no cut.
+    """
+    if is_first:
+        return FIRST_CHUNK_SIZE if len(view) >= FIRST_CHUNK_SIZE else 0
+    lowest = max(SMALL_CHUNK_SIZE, searched) + 1
+    split = search.first_split(view, lowest, min(len(view), MAX_CHUNK_SIZE - 1))
+    if not split and len(view) >= MAX_CHUNK_SIZE:
+        return MAX_CHUNK_SIZE
+    return split
+
+
+def _bits(chunk: memoryview, is_first: bool) -> int:
+    """The strength of a cut: 13, and one more for each further low one bit of the checksum."""
+    if is_first:
+        return FIRST_BITS
+    if len(chunk) == MAX_CHUNK_SIZE:
+        return MAX_BITS
+    window = chunk[-WINDOW_SIZE:]
+    plain = _SUM_OF_ZEROS + sum(window)
+    weighted = _WEIGHTED_SUM_OF_ZEROS
+    for age, byte in enumerate(reversed(window), start=1):
+        weighted += age * byte
+    # Bit 13 of the weighted sum is left out: an oddity that the format has to keep.
+    rest = (plain << 2) | (weighted >> 14 & 3)
+    return 13 + (~rest & (rest + 1)).bit_length() - 1
+
+
+class _Search:
+    """Looks for boundaries. Has buffers of its own: use one for each stream."""
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[uint16]] = []
+
+    def first_split(self, view: memoryview, lowest: int, highest: int) -> int:
+        """The first size in lowest..highest after which the checksum splits, or 0.
+
+        lowest: at least WINDOW_SIZE.
+        """
+        strides = iter(_STRIDES)
+        stride = 0
+        while lowest <= highest:
+            stride = next(strides, stride)
+            count = min(stride, highest - lowest + 1)
+            found = self._first_in(view[lowest - WINDOW_SIZE : lowest - 1 + count])
+            if found >= 0:
+                return lowest + found
+            lowest += count
+        return 0
+
+    def _first_in(self, view: memoryview) -> int:
+        """The index of the first window of this view whose checksum splits, or -1."""
+        # Slow to import, and most files are too small to come here.
+        import numpy as np
+
+        if not self._buffers:
+            length = max(_STRIDES) + WINDOW_SIZE
+            self._buffers = [np.empty(length, np.uint16) for _ in range(5)]
+        data = np.frombuffer(view, np.uint8)
+        if not data.any():
+            return -1  # zeros never split, and a sparse file has gigabytes of them
+        weighted = _weighted_sums(data, self._buffers)
+        np.bitwise_and(weighted, _SPLIT_MASK, out=weighted)
+        hits = weighted == _SPLIT_SUM
+        found = int(hits.argmax())
+        return found if hits[found] else -1
+
+
+def _weighted_sums(data: "NDArray[uint8]", buffers: "list[NDArray[uint16]]") -> "NDArray[uint16]":
+    """For each window of 64 bytes, the sum of its bytes, the newest once, the oldest 64 times.
+
+    Modulo 2^16. Windows double from 1 byte to 64: the older half of a window counts with its
+    own weighted sum and, as all its bytes are `half` places older, `half` times its plain sum.
+    """
+    import numpy as np
+
+    plain, plain_next, weighted, weighted_next, shifted = buffers
+    length = len(data)
+    plain[:length] = data
+    weighted[:length] = data
+    half = 1
+    while half < WINDOW_SIZE:
+        length -= half
+        older, newer = slice(0, length), slice(half, length + half)
+        np.multiply(plain[older], half, out=shifted[:length])
+        np.add(shifted[:length], weighted[older], out=shifted[:length])
+        np.add(shifted[:length], weighted[newer], out=weighted_next[:length])
+        np.add(plain[older], plain[newer], out=plain_next[:length])
+        weighted, weighted_next = weighted_next, weighted
+        plain, plain_next = plain_next, plain
+        half *= 2
+    return weighted[:length]
