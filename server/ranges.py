@@ -1,0 +1,108 @@
+"""Range and conditional requests, as pure functions from header text to what to send."""
+
+import re
+import secrets
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import Final, NamedTuple
+
+MAX_RANGES: Final = 100
+"""Ranges in one request; more is an attack, not a reader."""
+
+_RANGE = re.compile(r"(\d{0,19})-(\d{0,19})", re.ASCII)
+
+
+class Span(NamedTuple):
+    """Part of a body: the first byte and how many."""
+
+    start: int
+    length: int
+
+    def content_range(self, size: int) -> str:
+        return f"bytes {self.start}-{self.start + self.length - 1}/{size}"
+
+
+class BadRange(Exception):
+    """416. size: set when the ranges were well formed but all lie past the end."""
+
+    def __init__(self, message: str, size: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.size = size
+
+
+def spans(header: str | None, size: int) -> list[Span]:
+    """What a Range header asks of a body of `size` bytes; empty means the whole of it.
+
+    Raises BadRange. Ranges past the end are left out, unless all of them are. A list of ranges that
+    together ask for more than the body is answered with the whole body. An empty body has no
+    ranges: it is sent as it is.
+    """
+    if header is None or header == "":
+        return []
+    unit, equals, text = header.partition("=")
+    if unit != "bytes" or not equals:
+        raise BadRange("invalid range")
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > MAX_RANGES:
+        raise BadRange("invalid range")
+    asked = [_span(part, size) for part in parts if part]
+    found = [span for span in asked if span is not None]
+    if asked and not found:
+        if size == 0:
+            return []
+        raise BadRange("invalid range: failed to overlap", size)
+    return found if sum(span.length for span in found) <= size else []
+
+
+def _span(text: str, size: int) -> Span | None:
+    """One range; None when it lies past the end. Raises BadRange when it is malformed."""
+    match = _RANGE.fullmatch(text)
+    if match is None or text == "-":
+        raise BadRange("invalid range")
+    first, last = match[1], match[2]
+    if first == "":
+        length = min(int(last), size)
+        return Span(size - length, length) if length else None
+    start = int(first)
+    end = size - 1 if last == "" else int(last)
+    if last != "" and end < start:
+        raise BadRange("invalid range")
+    if start >= size:
+        return None
+    return Span(start, min(end, size - 1) - start + 1)
+
+
+def not_modified_since(header: str | None, last_modified: str) -> bool:
+    """Whether a client's copy, as new as If-Modified-Since says, is good. Junk dates: no."""
+    if not header:
+        return False
+    try:
+        return parsedate_to_datetime(header) >= parsedate_to_datetime(last_modified)
+    except (TypeError, ValueError):
+        return False
+
+
+class ByteRanges(NamedTuple):
+    """The frame of a multipart/byteranges body: what stands before each part, and at the end."""
+
+    content_type: str
+    heads: list[bytes]
+    tail: bytes
+
+    def length(self, parts: Sequence[Span]) -> int:
+        return sum(map(len, self.heads)) + sum(part.length for part in parts) + len(self.tail)
+
+
+def byte_ranges(parts: Sequence[Span], size: int, content_type: str) -> ByteRanges:
+    """Lay a multipart/byteranges body out for these parts of a body of `size` bytes."""
+    boundary = secrets.token_hex(30)
+    heads = []
+    for number, part in enumerate(parts):
+        start = "\r\n" if number else ""
+        heads.append(
+            f"{start}--{boundary}\r\nContent-Range: {part.content_range(size)}\r\n"
+            f"Content-Type: {content_type}\r\n\r\n".encode()
+        )
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    return ByteRanges(f"multipart/byteranges; boundary={boundary}", heads, tail)

@@ -1,0 +1,127 @@
+"""The stores of a configuration, opened in the order in which they need each other."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from ..blobserver.hub import Hub
+from ..blobserver.registry import open_storage
+from ..blobserver.storage import Storage
+from ..errors import ConfigError
+from .config.record import LowConfig, Prefix
+from .watched import Watched
+
+if TYPE_CHECKING:
+    from ..index import Index
+
+log = logging.getLogger("peatkeep.server")
+
+STORAGE = "storage-"
+INDEX = "storage-index"
+
+
+class Topology:
+    """Every storage prefix, open, each with the hub that tells of its arrivals.
+
+    Raises ConfigError for cycles and for references to prefixes that are none.
+    """
+
+    def __init__(self, config: LowConfig, *, reindex: bool = False) -> None:
+        """reindex: throw the rows of every index away and make them anew before returning."""
+        self._config = config
+        self._reindex = reindex
+        self._open: dict[str, Watched] = {}
+        self._needs: dict[str, list[str]] = {}
+        self._opening: list[str] = []
+        self._stack = ExitStack()
+        self.indexes: dict[str, Index] = {}
+        try:
+            for prefix, conf in config.prefixes.items():
+                if conf.enabled and conf.handler.startswith(STORAGE):
+                    self.storage(prefix)
+        except BaseException:
+            self.close()
+            raise
+
+    def storage(self, prefix: str) -> Watched:
+        """The store at this prefix, opened if it is not yet. Raises ConfigError."""
+        if self._opening:
+            self._needs.setdefault(self._opening[-1], []).append(prefix)
+        if prefix in self._open:
+            return self._open[prefix]
+        if prefix in self._opening:
+            circle = " → ".join([*self._opening[self._opening.index(prefix) :], prefix])
+            raise ConfigError("open", prefix, f"the stores need each other in a circle: {circle}")
+        conf = self._config.prefixes.get(prefix)
+        if conf is None or not conf.enabled or not conf.handler.startswith(STORAGE):
+            wanted_by = f", which {self._opening[-1]} names" if self._opening else ""
+            raise ConfigError("open", prefix + wanted_by, "there is no storage at this prefix")
+        self._opening.append(prefix)
+        try:
+            watched = Watched(self._open_one(prefix, conf))
+        finally:
+            self._opening.pop()
+        self._stack.callback(watched.close)
+        self._open[prefix] = watched
+        return watched
+
+    def _open_one(self, prefix: str, conf: Prefix) -> Storage:
+        if conf.handler == INDEX:
+            return self._open_index(prefix, conf.args)
+        return open_storage(conf.handler, conf.args, self.storage)
+
+    def _open_index(self, prefix: str, args: Mapping[str, object]) -> Storage:
+        from ..index import Index
+        from ..sorted.registry import open_kv
+
+        source, rows_args = args.get("blobSource"), args.get("storage")
+        if not isinstance(source, str) or not isinstance(rows_args, Mapping):
+            raise ConfigError("configure", prefix, "an index needs blobSource and storage")
+        blobs = self.storage(source)
+        rows = open_kv(rows_args)
+        self._stack.callback(rows.close)
+        index = Index(rows, blobs, owner_key_ids=self._owner_key_ids(prefix))
+        self.indexes[prefix] = index
+        if self._reindex or args.get("reindex"):
+            log.info("reindexing %s from %s", prefix, source)
+            index.reindex()
+        return index.storage
+
+    def _owner_key_ids(self, prefix: str) -> Sequence[str]:
+        """The keys of the owner, by the search handler over this index, else the signing one."""
+        for conf in self._config.prefixes.values():
+            if conf.handler == "search" and conf.args.get("index") == prefix:
+                owner = conf.args.get("owner")
+                if isinstance(owner, Mapping):
+                    return [str(owner.get("identity", ""))]
+        return [
+            str(conf.args["keyId"])
+            for conf in self._config.prefixes.values()
+            if conf.handler == "jsonsign" and "keyId" in conf.args
+        ]
+
+    def hubs(self, prefix: str) -> list[Hub]:
+        """The hubs of this store and of all below it: a blob may come in by any of them."""
+        found: dict[str, Hub] = {}
+        todo = [prefix]
+        while todo:
+            here = todo.pop()
+            if here not in found:
+                found[here] = self._open[here].hub
+                todo += self._needs.get(here, [])
+        return list(found.values())
+
+    @property
+    def prefixes(self) -> list[str]:
+        return list(self._open)
+
+    def close(self) -> None:
+        """Close the stores, those that need others first."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,236 @@
+"""Batch upload: a multipart body becomes blobs, a window of them at a time.
+
+A window is stored with one call, so one sync serves many blobs, while the next one is being read;
+more than two windows are never in memory. The answer names the blobs in the order of their parts,
+up to the first that fails.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import multipart
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ..blob import MAX_BLOB_SIZE, Ref, SizedRef, parse_ref
+from ..blobserver.receive import check
+from ..blobserver.storage import Storage
+from ..errors import Corrupt, Invalid, StoreError, TooLarge
+from .answers import bad_request, raw_json
+from .bridge import Bridge
+from .forms import content_type
+
+WINDOW_BLOBS: Final = 64
+WINDOW_BYTES: Final = 8 * 1024 * 1024
+
+Vivify = Callable[[Sequence[SizedRef]], Awaitable[tuple[list[Ref], list[str]]]]
+"""Makes permanodes for these blobs: gives those that got one, and what went wrong."""
+
+
+class Parts(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no types
+    """Takes parts of any disposition: what is wrong with one is told by its text, not by a stop."""
+
+    def _create_segment(self, headerlist: list[tuple[str, str]]) -> multipart.MultipartSegment:
+        return multipart.MultipartSegment(headerlist)
+
+
+class Stop(Exception):
+    """Reading the body ends here; the message goes into the answer."""
+
+
+class Batch:
+    """What one request brings: windows of blobs in order, and the messages on the way."""
+
+    def __init__(self, storage: Storage, bridge: Bridge) -> None:
+        self.received: list[SizedRef] = []
+        self.errors: list[str] = []
+        self._storage = storage
+        self._bridge = bridge
+        self._window: list[tuple[Ref, list[bytes]]] = []
+        self._window_bytes = 0
+        self._flying: asyncio.Task[tuple[list[SizedRef], str]] | None = None
+
+    async def add(self, ref: Ref, pieces: list[bytes], size: int) -> None:
+        """Take the next blob. Raises Stop when an earlier one failed."""
+        self._window.append((ref, pieces))
+        self._window_bytes += size
+        if len(self._window) >= WINDOW_BLOBS or self._window_bytes >= WINDOW_BYTES:
+            await self._send()
+
+    async def finish(self) -> None:
+        """Wait until all that was added is stored. Raises Stop."""
+        if self._window:
+            await self._send()
+        await self._land()
+
+    async def _send(self) -> None:
+        await self._land()
+        window, self._window, self._window_bytes = self._window, [], 0
+        self._flying = asyncio.ensure_future(self._bridge.call(store, self._storage, window))
+
+    async def _land(self) -> None:
+        if self._flying is None:
+            return
+        flying, self._flying = self._flying, None
+        received, error = await flying
+        self.received += received
+        if error:
+            # What was read meanwhile comes after the blob that failed: it is not stored.
+            self._window.clear()
+            raise Stop(error)
+
+
+def store(
+    storage: Storage, window: Sequence[tuple[Ref, list[bytes]]]
+) -> tuple[list[SizedRef], str]:
+    """Check and store blobs in order, up to the first that fails; its error as text, else ""."""
+    blobs: list[tuple[Ref, bytes]] = []
+    trouble = ""
+    for ref, pieces in window:
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        try:
+            check(ref, data)
+        except StoreError as error:
+            trouble = failure(ref, error)
+            break
+        blobs.append((ref, data))
+    received, error_text = _receive(storage, blobs)
+    return received, error_text or trouble
+
+
+def _receive(storage: Storage, blobs: Sequence[tuple[Ref, bytes]]) -> tuple[list[SizedRef], str]:
+    try:
+        return storage.receive_many(blobs) if blobs else [], ""
+    except Invalid as error:
+        if len(blobs) == 1:
+            return [], failure(blobs[0][0], error)
+    except StoreError as error:
+        return [], failure(blobs[0][0], error)
+    # The index refuses one of them: find out which, for those before it are received.
+    received: list[SizedRef] = []
+    for blob in blobs:
+        one, error_text = _receive(storage, [blob])
+        received += one
+        if error_text:
+            return received, error_text
+    return received, ""
+
+
+def failure(ref: Ref, error: StoreError) -> str:
+    """What the answer says of a blob that was not received."""
+    if isinstance(error, Corrupt | TooLarge):
+        reason = "corrupt blob; digest doesn't match"
+    elif not ref.is_supported:
+        reason = f"invalid blob type {ref}; no registered hash function"
+    else:
+        reason = error.reason or str(error)
+    return f"Error receiving blob {ref}: {reason}\n"
+
+
+class Uploads:
+    """The upload endpoint of one storage prefix."""
+
+    def __init__(self, storage: Storage, bridge: Bridge, vivify: Vivify | None = None) -> None:
+        self._storage = storage
+        self._bridge = bridge
+        self._vivify = vivify
+
+    async def upload(self, request: Request) -> Response:
+        kind, options = content_type(request)
+        boundary = options.get("boundary", "")
+        if not kind.startswith("multipart/") or not boundary:
+            raise bad_request("an upload is a multipart body with a boundary")
+        batch = Batch(self._storage, self._bridge)
+        try:
+            await _read(request, boundary, batch)
+        except Stop as stop:
+            batch.errors.append(str(stop))
+        vivified: list[Ref] = []
+        if self._vivify is not None and request.headers.get("x-camlistore-vivify") == "1":
+            vivified, errors = await self._vivify(batch.received)
+            batch.errors += errors
+        answer = raw_json(upload_json(batch.received, "\n".join(batch.errors)))
+        for ref in vivified:
+            answer.headers.append("X-Camlistore-Vivified", ref)
+        return answer
+
+
+async def _read(request: Request, boundary: str, batch: Batch) -> None:
+    """Feed the body to the batch. Raises Stop, after all that came before it is stored."""
+    parser = Parts(boundary)
+    part = Part(batch)
+    try:
+        async for chunk in request.stream():
+            if chunk and not parser.closed:
+                for event in parser.parse(chunk):
+                    await part.take(event)
+        part.end()
+    except ClientDisconnect:
+        part.abandon()
+    except multipart.MultipartError as error:
+        await batch.finish()
+        raise Stop(f"multipart: {error}") from None
+    except Stop:
+        await batch.finish()
+        raise
+    await batch.finish()
+
+
+class Part:
+    """The part of the body that is being read."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._ref: Ref | None = None
+        self._is_open = False
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    async def take(self, event: multipart.MultipartSegment | bytes | None) -> None:
+        if event is None:
+            self._is_open = False
+            if self._ref is not None:
+                await self._batch.add(self._ref, self._pieces, self._size)
+        elif isinstance(event, multipart.MultipartSegment):
+            self._begin(event)
+        elif self._ref is not None:
+            self._size += len(event)
+            if self._size > MAX_BLOB_SIZE:
+                raise Stop(failure(self._ref, TooLarge("receive", self._ref)))
+            self._pieces.append(bytes(event))
+
+    def _begin(self, segment: multipart.MultipartSegment) -> None:
+        if not segment.disposition:
+            raise Stop("invalid Content-Disposition")
+        if segment.disposition != "form-data":
+            raise Stop(f'Expected Content-Disposition of "form-data"; got "{segment.disposition}"')
+        name = segment.name or ""
+        self._is_open = True
+        self._pieces, self._size = [], 0
+        self._ref = parse_ref(name)
+        if self._ref is None:
+            self._batch.errors.append(f"Ignoring form key {json.dumps(name, ensure_ascii=False)}")
+        elif not self._ref.is_supported:
+            raise Stop(failure(self._ref, Invalid("receive", self._ref)))
+
+    def end(self) -> None:
+        """The body is over. Raises Stop if it broke off within a part."""
+        if self._is_open and self._ref is not None:
+            raise Stop(f"Error receiving blob {self._ref}: unexpected EOF\n")
+
+    def abandon(self) -> None:
+        """The client is gone; the whole parts before this one are kept."""
+        self._is_open = False
+
+
+def upload_json(received: Sequence[SizedRef], error_text: str) -> str:
+    from .answers import json_text
+
+    answer: dict[str, object] = {
+        "received": [{"blobRef": ref, "size": size} for ref, size in received]
+    }
+    if error_text:
+        answer["errorText"] = error_text
+    return json_text(answer)

@@ -1,0 +1,69 @@
+"""A store that tells its hub of every blob that becomes durable in it, whoever stored it."""
+
+import threading
+from collections.abc import Iterable, Iterator
+
+from ..blob import Ref, SizedRef
+from ..blobserver.hub import Hub
+from ..blobserver.storage import Generation, Storage, StreamedBlob
+from ..errors import Corrupt, NotFound
+
+
+class Watched(Storage):
+    """Forwards everything. Combinators are given watched stores, so no way in goes unseen."""
+
+    def __init__(self, inner: Storage) -> None:
+        self.inner = inner
+        self.hub = Hub()
+        self._lock = threading.Lock()
+        self._unsynced: list[tuple[Ref, bytes]] = []
+
+    def fetch(self, ref: Ref) -> bytes:
+        return self.inner.fetch(ref)
+
+    def write_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
+        batch = list(blobs)
+        written = self.inner.write_many(batch)
+        with self._lock:
+            # Listeners are told the ref; the bytes are not held on to.
+            self._unsynced += [(ref, b"") for ref, _ in batch]
+        return written
+
+    def sync(self) -> None:
+        with self._lock:
+            arrived, self._unsynced = self._unsynced, []
+        self.inner.sync()
+        self.hub.notify(arrived)
+
+    def receive_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
+        batch = list(blobs)
+        received = self.inner.receive_many(batch)
+        self.hub.notify(batch)
+        return received
+
+    def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
+        return self.inner.stat(refs)
+
+    def enumerate(self, after: str = "") -> Iterator[SizedRef]:
+        return self.inner.enumerate(after)
+
+    def remove(self, refs: Iterable[Ref]) -> None:
+        self.inner.remove(refs)
+
+    def fetch_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        return self.inner.fetch_range(ref, offset, length)
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
+        return self.inner.fetch_many(refs)
+
+    def stream(self, token: str = "") -> Iterator[StreamedBlob]:
+        return self.inner.stream(token)
+
+    def generation(self) -> Generation | None:
+        return self.inner.generation()
+
+    def reset_generation(self) -> None:
+        self.inner.reset_generation()
+
+    def close(self) -> None:
+        self.inner.close()

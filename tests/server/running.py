@@ -1,0 +1,116 @@
+"""A real server for tests: uvicorn on a free loopback port, in a thread, on an empty store."""
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from peatkeep.server.config import load
+from peatkeep.server.config.record import Limits, LowConfig
+from peatkeep.server.serve import http_server
+from peatkeep.server.service import Service
+
+IDENTITY = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "http" / "identity.json").read_text()
+)
+"""The throw-away key of the vectors."""
+
+AUTH = "userpass:alice:secret:vivify=vivpass"
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers.
+
+    url: without a final slash. auth: as a client configuration has it (`userpass:alice:secret`).
+    data: its folder. secring: the secret key ring of its identity. service: its inside.
+    """
+
+    url: str
+    auth: str
+    data: Path
+    secring: Path
+    service: Service
+
+    @property
+    def host(self) -> str:
+        return self.url.removeprefix("http://")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Credentials for everything."""
+        token = base64.b64encode(b"alice:secret").decode()
+        return {"Authorization": f"Basic {token}"}
+
+
+def write_secring(folder: Path) -> Path:
+    """The vectors' key as a secret ring file; it protects nothing."""
+    path = folder / "identity-secring.gpg"
+    path.write_bytes(base64.b64decode(IDENTITY["secret_ring_file_base64"]))
+    path.chmod(0o600)
+    return path
+
+
+def high_level(folder: Path, **changes: object) -> dict[str, object]:
+    """The usual configuration: local disk, LevelDB index, shares. A change to None drops a key."""
+    values: dict[str, object] = {
+        "auth": AUTH,
+        "listen": "127.0.0.1:0",
+        "identity": IDENTITY["key_id"],
+        "identitySecretRing": str(write_secring(folder)),
+        "blobPath": str(folder / "blobs"),
+        "levelDB": str(folder / "index.leveldb"),
+        "shareHandler": True,
+        "ownerName": "Test Owner",
+        **changes,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+@contextmanager
+def running_server(
+    folder: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    **changes: object,
+) -> Iterator[RunningServer]:
+    """Start a server on `folder`, by default an empty one; `changes` as for `high_level`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    surroundings = {"USER": "tester", "HOME": str(folder), **(environ or {})}
+    config = load.from_values(high_level(folder, **changes), surroundings)
+    if limits is not None:
+        config = replace(config, limits=limits)
+    with serving(config, folder, surroundings) as server:
+        yield server
+
+
+@contextmanager
+def serving(config: LowConfig, folder: Path, environ: Mapping[str, str]) -> Iterator[RunningServer]:
+    """Start a server by its low-level configuration."""
+    for prefix in config.prefixes.values():
+        if prefix.handler == "storage-filesystem":
+            Path(str(prefix.args["path"])).mkdir(parents=True, exist_ok=True)
+    bound = socket.create_server(("127.0.0.1", 0), backlog=256)
+    address = f"127.0.0.1:{bound.getsockname()[1]}"
+    service = Service(config, environ=environ, address=address)
+    ready = threading.Event()
+    server = http_server(service, ready.set)
+    service.start()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="server")
+    thread.start()
+    try:
+        if not ready.wait(20):
+            raise RuntimeError("the server did not start")
+        auth = config.auth.split(":+")[0].split(":vivify=")[0]
+        ring = folder / "identity-secring.gpg"
+        yield RunningServer(f"http://{address}", auth, folder, ring, service)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        service.close()
+        bound.close()
