@@ -122,7 +122,7 @@ class Output:
     def shows_progress(self) -> bool:
         return not self.as_json and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
-    def result(self, text: str, **members: object) -> None:
+    def result(self, text: str, /, **members: object) -> None:
         """One result: `text` as a line, or `members` as JSON. Flushed, as others may follow it."""
         print(json.dumps(members) if self.as_json else text, flush=True)
 

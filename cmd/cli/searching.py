@@ -1,0 +1,132 @@
+"""What the index of a server knows: `pk search`, `pk describe`, `pk claims`."""
+
+import json
+import sys
+from collections.abc import Iterable
+from urllib.parse import urlencode
+
+import click
+
+from ..blob import Ref, parse_ref
+from ..errors import Invalid
+from ..schema.times import parse_time
+from .common import Command, Session, json_flag, server_flag, switch
+
+
+def ref_argument(text: str) -> Ref:
+    """The ref that an argument is. Raises UsageError."""
+    ref = parse_ref(text)
+    if ref is None:
+        raise click.UsageError(f"invalid blobref {text!r}")
+    return ref
+
+
+def describe_request(refs: Iterable[str], depth: int, at: str | None = None) -> bytes:
+    """The body of a describe request, as Perkeep's programs write it."""
+    members = {"blobrefs": list(refs), "blobref": None, "depth": depth, "at": at}
+    return json.dumps(members, indent="\t").encode()
+
+
+def show(session: Session, answer: bytes) -> None:
+    """Print a JSON answer as it came; as one line with --json."""
+    if session.output.as_json:
+        session.output.result("", **json.loads(answer))
+    else:
+        session.output.result(answer.decode("utf-8", "replace").rstrip("\n"))
+
+
+@click.command(cls=Command)
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--depth", type=int, default=1, help="How far to follow references.")
+@click.option("--at", metavar="TIME", default="", help="As it was then (RFC 3339).")
+@server_flag
+@json_flag
+@click.pass_obj
+def describe(session: Session, refs: tuple[str, ...], depth: int, at: str) -> None:
+    """Show what the index knows of blobs, as JSON."""
+    from .connection import Connection
+
+    wanted = [ref_argument(text) for text in refs]
+    if at:
+        try:
+            parse_time(at)
+        except Invalid as error:
+            raise click.UsageError(str(error)) from None
+    body = describe_request(wanted, depth, at or None)
+    show(session, Connection(session).search("describe", body=body))
+
+
+@click.command(cls=Command)
+@click.argument("permanode")
+@click.option("--attr", default="", help="Only claims on this attribute.")
+@server_flag
+@json_flag
+@click.pass_obj
+def claims(session: Session, permanode: str, attr: str) -> None:
+    """Show the claims on a permanode, as JSON."""
+    from .connection import Connection
+
+    query = urlencode({"permanode": ref_argument(permanode), "attrFilter": attr})
+    show(session, Connection(session).search("claims", query))
+
+
+@click.command(cls=Command)
+@click.argument("query")
+@click.option("--limit", type=int, default=0, help="At most so many results.")
+@click.option("--continue", "token", default="", help="Go on from this token of a former search.")
+@switch("--describe", help="Describe the results, too.")
+@switch("--rawquery", help="The query is a whole SearchQuery in JSON.")
+@switch("--1", "bare", help="Print refs only, one a line.")
+@server_flag
+@json_flag
+@click.pass_obj
+def search(
+    session: Session,
+    query: str,
+    limit: int,
+    token: str,
+    describe: bool,
+    rawquery: bool,
+    bare: bool,
+) -> None:
+    """Search by an expression (tag:x), or by a constraint in JSON; `-` reads it from stdin."""
+    from .connection import Connection
+
+    text = (sys.stdin.read() if query == "-" else query).strip()
+    if not text:
+        raise click.UsageError("the query is empty")
+    request = raw_query(text) if rawquery else search_query(text)
+    request |= {"limit": limit} if limit else {}
+    request |= {"continue": token} if token else {}
+    request |= {"describe": {"blobref": None, "at": None}} if describe else {}
+    answer = Connection(session).search("query", body=compact(request))
+    if not bare:
+        show(session, answer)
+        return
+    for found in json.loads(answer).get("blobs") or []:
+        session.output.result(found["blob"], blob=found["blob"])
+
+
+def search_query(text: str) -> dict[str, object]:
+    """A query for an expression, or for a constraint, which begins with a brace."""
+    if not text.startswith("{"):
+        return {"expression": text, "around": None}
+    return {"constraint": parsed(text), "around": None}
+
+
+def raw_query(text: str) -> dict[str, object]:
+    members = parsed(text)
+    if not isinstance(members, dict):
+        raise Invalid("parse", "query", "not a JSON object")
+    return {"around": None, **members}
+
+
+def parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Invalid("parse", "query", f"not JSON: {error}") from None
+
+
+def compact(request: object) -> bytes:
+    return json.dumps(request, separators=(",", ":"), ensure_ascii=False).encode()
