@@ -1,0 +1,203 @@
+"""Put one regular file: look for a copy on the server, else cut it and send the chunks."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from ..blob import Ref
+from ..errors import StoreError
+from ..schema.chunker import FIRST_CHUNK_SIZE, cuts
+from ..schema.filetree import FileTree, PartMembers, part_members
+from ..schema.filewriter import WholeRef
+from ..schema.node import inode_blob, node_members
+from ..schema.parse import parse_object
+from ..schema.text import encode
+from .local import holes_of, is_same, node_stat, open_regular, read_pieces
+from .uploader import Group, Uploader
+
+_ZEROS: Final = bytes(1024 * 1024)
+_ZEROS_REF: Final = Ref.of(_ZEROS)
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """How files become blobs.
+
+    plain: exactly what Perkeep writes, without our own members. contents_only: `parts` alone.
+    cap_ctime: no ctime above the mtime. vivify: the server makes a permanode for each file.
+    """
+
+    plain: bool = False
+    contents_only: bool = False
+    cap_ctime: bool = False
+    vivify: bool = False
+
+    @property
+    def form(self) -> str:
+        """What distinguishes results of the same file in the cache."""
+        names = ("plain", "contents_only", "cap_ctime", "vivify")
+        return " ".join(name for name in names if getattr(self, name))
+
+
+class StoredFile(NamedTuple):
+    """A file whose blobs are durable. whole: the ref of its contents, None where not known.
+
+    is_unchanged: whether the file was the same before and after it was read.
+    """
+
+    ref: Ref
+    size_bytes: int
+    whole: Ref | None
+    mtime_ns: int
+    is_unchanged: bool = True
+
+
+class Copies(Protocol):
+    """Finds out whether the server has a file with the same contents."""
+
+    def parts_of(self, whole: Mapping[str, Ref]) -> list[PartMembers] | None:
+        """The `parts` of a copy that can be read there whole; None if there is none.
+
+        whole: the digests of the contents by their hash names, those in `hash_names`.
+        """
+        ...
+
+    @property
+    def hash_names(self) -> tuple[str, ...]: ...
+
+
+class FileStorer:
+    """Puts regular files through an uploader. Safe to use from many threads."""
+
+    def __init__(
+        self, uploader: Uploader, options: FileOptions, copies: Copies | None = None
+    ) -> None:
+        self._uploader = uploader
+        self.options = options
+        self._copies = copies
+
+    def put(
+        self,
+        path: bytes,
+        stat: os.stat_result,
+        done: Callable[[Exception | None, StoredFile], None],
+    ) -> Ref:
+        """Read the file that lstat described and send its blobs.
+
+        Returns the ref once all was read; `done` is called when everything is durable, or with
+        what went wrong. At most the size that `stat` says is read. Raises OSError,
+        ChangedError, and what made the uploader give up.
+        """
+        group = self._uploader.group()
+        with open_regular(path, stat) as descriptor:
+            last: list[tuple[Ref, bytes]] = []
+            members = self._members(path, descriptor, stat, last)
+            text, whole = self._text(group, path, descriptor, stat, members)
+            is_unchanged = is_same(stat, os.fstat(descriptor))
+        ref = Ref.of(text)
+        last.append((ref, text))
+        stored = StoredFile(ref, stat.st_size, whole, stat.st_mtime_ns, is_unchanged)
+        group.finish(last, lambda error: done(error, stored), vivify=self.options.vivify)
+        return ref
+
+    def _members(
+        self, path: bytes, descriptor: int, stat: os.stat_result, last: list[tuple[Ref, bytes]]
+    ) -> dict[str, object]:
+        """The file blob's members but `parts`; an inode blob, where there is one, into `last`."""
+        options = self.options
+        if options.contents_only:
+            return {"camliType": "file"}
+        holes = [] if options.plain else holes_of(descriptor, stat)
+        node = node_stat(descriptor, stat, plain=options.plain, holes=holes)
+        members = node_members(path, node, plain=options.plain, cap_ctime=options.cap_ctime)
+        if "inodeRef" in members:
+            text = inode_blob(node)
+            last.append((Ref.of(text), text))
+        return members
+
+    def _text(
+        self,
+        group: Group,
+        path: bytes,
+        descriptor: int,
+        stat: os.stat_result,
+        members: dict[str, object],
+    ) -> tuple[bytes, Ref]:
+        """The file blob, after its chunks were sent, and the ref of the whole contents."""
+        whole: Ref | None = None
+        if self._copies is not None and stat.st_size > FIRST_CHUNK_SIZE:
+            digests = _digests(read_pieces(descriptor, path, stat), self._copies.hash_names)
+            whole = digests["sha224"]
+            parts = self._copies.parts_of(digests)
+            if parts is not None:
+                return encode({"camliType": "file", **members, "parts": parts}), whole
+        tree = FileTree()
+        hashing = WholeRef()
+        for chunk in cuts(read_pieces(descriptor, path, stat)):
+            data = chunk.data
+            ref = _ZEROS_REF if data == _ZEROS else Ref.of(data)
+            if whole is None:
+                hashing.add(data, ref)
+            tree.add(len(data), ref, chunk.bits)
+            group.add(ref, data)
+        return tree.file_blob(members, group.add), whole or hashing.ref()
+
+
+def _digests(pieces: Iterator[bytes], hash_names: tuple[str, ...]) -> dict[str, Ref]:
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in hash_names}
+    for piece in pieces:
+        for each in hashes.values():
+            each.update(piece)
+    return {name: Ref.from_digest(name, each.digest()) for name, each in hashes.items()}
+
+
+class FileServer(Protocol):
+    """What a server offers to those who look for a file by its contents; see `ServerCopies`."""
+
+    def fetch(self, ref: Ref) -> bytes: ...
+
+    def search(self, search_root: str, operation: str, query: str) -> Mapping[str, object]: ...
+
+    def has_contents(self, download_helper: str, file: Ref, whole: Ref) -> bool: ...
+
+
+class ServerCopies:
+    """Looks for copies by the search and download handlers of a server.
+
+    A handler that fails counts as finding nothing: the file is sent then.
+    """
+
+    def __init__(
+        self, server: FileServer, search_root: str, download_helper: str, *, sha1: bool = False
+    ) -> None:
+        self._server = server
+        self._search_root = search_root
+        self._download_helper = download_helper
+        self._hash_names = ("sha224", "sha1") if sha1 else ("sha224",)
+
+    @property
+    def hash_names(self) -> tuple[str, ...]:
+        return self._hash_names
+
+    def parts_of(self, whole: Mapping[str, Ref]) -> list[PartMembers] | None:
+        query = "&".join(f"wholedigest={ref}" for ref in whole.values())
+        try:
+            found = self._server.search(self._search_root, "files", query).get("files")
+            if not isinstance(found, dict):
+                return None
+            for digest in whole.values():
+                for text in found.get(digest) or ():
+                    file = Ref(text)
+                    if self._server.has_contents(self._download_helper, file, digest):
+                        return self._parts(file)
+        except StoreError:
+            return None
+        return None
+
+    def _parts(self, file: Ref) -> list[PartMembers] | None:
+        schema = parse_object(self._server.fetch(file))
+        if schema is None or schema.type != "file":
+            return None
+        return part_members(schema.parts)
