@@ -8,8 +8,10 @@ from ..errors import ConfigError
 from .storage import Storage
 
 BUILTIN: Final = {
+    "cond": "peatkeep.blobserver.cond:Cond",
     "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",
     "memory": "peatkeep.blobserver.memory:Memory",
+    "replica": "peatkeep.blobserver.replica:Replica",
 }
 """Type name -> "module:class". Modules are imported when they are asked for."""
 

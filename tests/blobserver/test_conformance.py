@@ -5,15 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from peatkeep.blobserver.cond import Cond
 from peatkeep.blobserver.conformance import StorageSuite
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import BUILTIN
+from peatkeep.blobserver.replica import Replica
 from peatkeep.blobserver.storage import Storage
 
+
+def cond(_: Path) -> Storage:
+    everything, schemas = Memory(), Memory()
+    return Cond(everything, Replica([everything, schemas]), everything, remove=everything)
+
+
 EMPTY_STORES: dict[str, Callable[[Path], Storage]] = {
+    "cond": cond,
     "localdisk": LocalDisk,
     "memory": lambda _: Memory(),
+    "replica": lambda folder: Replica([LocalDisk(folder), Memory()]),
 }
 
 
