@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
-from ..errors import Invalid, Unsupported
+from ..errors import Unsupported
 from .openpgp import DSA, ECDSA, RSA, RSA_SIGN_ONLY, SHA256, Cursor
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Material(Protocol):
 
     @classmethod
     def read(cls, cursor: Cursor) -> Self:
-        """Raises Invalid for broken or weak numbers, Unsupported for an unknown curve."""
+        """Raises Invalid for broken numbers, Unsupported for a weak key or an unknown curve."""
         ...
 
     def checker(self) -> Check:
@@ -60,9 +60,9 @@ class RsaMaterial(NamedTuple):
         n = _integer(cursor)
         exponent = cursor.number()
         if len(exponent) > _MAX_EXPONENT_BYTES:
-            raise Invalid("use", "public key", "an RSA exponent above 24 bits")
+            raise Unsupported("use", "public key", "an RSA exponent above 24 bits")
         if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
-            raise Invalid("use", "public key", f"RSA of {n.bit_length()} bits")
+            raise Unsupported("use", "public key", f"RSA of {n.bit_length()} bits")
         return cls(n, int.from_bytes(exponent, "big"))
 
     def checker(self) -> Check:

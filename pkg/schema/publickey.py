@@ -52,7 +52,7 @@ def key_frame(body: bytes) -> bytes:
 def read_public_key(cursor: Cursor) -> PublicKey:
     """Read a key from the start of a packet body; leave the cursor behind its last number.
 
-    Raises Invalid if it is broken or too weak, Unsupported if it is of another kind.
+    Raises Invalid if it is broken, Unsupported if it is weak or of another kind.
     """
     version = cursor.integer(1)
     if version != 4:
