@@ -46,7 +46,7 @@ def cuts(data: Iterable[bytes]) -> Iterator[Chunk]:
     """
     held = b""  # the start of the next chunk, in which no cut falls
     is_first = True
-    search = _Search()
+    search = SplitSearch()
     for block in _blocks(data):
         known = b"".join((held, block)) if held or not isinstance(block, bytes) else block
         view = memoryview(known)
@@ -81,7 +81,7 @@ def _blocks(data: Iterable[bytes]) -> Iterator[bytes | memoryview]:
         yield b"".join(short)
 
 
-def _next_size(view: memoryview, searched: int, is_first: bool, search: "_Search") -> int:
+def _next_size(view: memoryview, searched: int, is_first: bool, search: "SplitSearch") -> int:
     """The size of the chunk that starts this view; 0 if that takes more bytes.
 
     searched: how many bytes are known to hold no cut.
@@ -96,31 +96,37 @@ def _next_size(view: memoryview, searched: int, is_first: bool, search: "_Search
 
 
 def _bits(chunk: memoryview, is_first: bool) -> int:
-    """The strength of a cut: 13, and one more for each further low one bit of the checksum."""
     if is_first:
         return FIRST_BITS
     if len(chunk) == MAX_CHUNK_SIZE:
         return MAX_BITS
-    window = chunk[-WINDOW_SIZE:]
-    plain = _SUM_OF_ZEROS + sum(window)
-    weighted = _WEIGHTED_SUM_OF_ZEROS
-    for age, byte in enumerate(reversed(window), start=1):
-        weighted += age * byte
+    return split_bits(chunk[-WINDOW_SIZE:])
+
+
+def checksum(window: bytes | memoryview) -> tuple[int, int]:
+    """The checksum's two sums after the WINDOW_SIZE bytes of this window, oldest first."""
+    weighted = sum(age * byte for age, byte in enumerate(reversed(window), start=1))
+    return _SUM_OF_ZEROS + sum(window), _WEIGHTED_SUM_OF_ZEROS + weighted
+
+
+def split_bits(window: bytes | memoryview) -> int:
+    """How strong a boundary after this window is: 13, and one for each further low one bit."""
+    plain, weighted = checksum(window)
     # Bit 13 of the weighted sum is left out: an oddity that the format has to keep.
     rest = (plain << 2) | (weighted >> 14 & 3)
     return 13 + (~rest & (rest + 1)).bit_length() - 1
 
 
-class _Search:
+class SplitSearch:
     """Looks for boundaries. Has buffers of its own: use one for each stream."""
 
     def __init__(self) -> None:
         self._buffers: list[NDArray[uint16]] = []
 
     def first_split(self, view: memoryview, lowest: int, highest: int) -> int:
-        """The first size in lowest..highest after which the checksum splits, or 0.
+        """The first size in lowest..highest after which a boundary falls, or 0.
 
-        lowest: at least WINDOW_SIZE.
+        lowest: at least WINDOW_SIZE. highest: at most the length of the view.
         """
         strides = iter(_STRIDES)
         stride = 0

@@ -151,15 +151,11 @@ def _integer(value: object) -> int:
 
 
 def _unsigned(value: object) -> int:
-    if _is_minus_zero(value) or not isinstance(value, int) or isinstance(value, bool):
-        raise _UnfitError
-    if not 0 <= value < 2**64:
+    if isinstance(value, MinusZero):
+        raise _UnfitError  # zero, but with a sign
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
         raise _UnfitError
     return value
-
-
-def _is_minus_zero(value: object) -> bool:
-    return isinstance(value, MinusZero)
 
 
 def _boolean(value: object) -> bool:
@@ -276,7 +272,7 @@ def _check_members(
         if item is None and check in _ARRAYS:
             members.pop(canonical, None)
             continue
-        if _holds_ref(members.get(canonical)) and item != []:
+        if canonical in members and _holds_ref(members[canonical]) and item != []:
             raise _UnfitError  # a reference never gets a second value
         if item is None:
             continue
