@@ -12,6 +12,7 @@ from .errors import ConfigError
 
 SERVER_CONFIG = "server.toml"
 PERKEEP_SERVER_CONFIG = "server-config.json"
+SERVER_CONFIGS = (SERVER_CONFIG, PERKEEP_SERVER_CONFIG)
 CLIENT_CONFIG = "client-config.json"
 SECRET_RING = "identity-secring.gpg"  # noqa: S105 - a file name
 
@@ -104,7 +105,7 @@ def client_config_file(environ: Mapping[str, str]) -> Path:
 def server_config_file(environ: Mapping[str, str]) -> Path | None:
     """Return the server configuration to read: ours before Perkeep's, else None."""
     for folder in config_dirs(environ):
-        for name in (SERVER_CONFIG, PERKEEP_SERVER_CONFIG):
+        for name in SERVER_CONFIGS:
             if (folder / name).exists():
                 return folder / name
     return None

@@ -50,7 +50,8 @@ class LowConfig:
     https_cert, https_key: paths of PEM files, both or neither.
     prefixes: by path (`/bs/`), in no order that matters.
     path: the file that it came from, for messages; None when made in memory.
-    warnings: what the operator should know, one line each.
+    source: the same as the object that it was read from (JSON of the low level); {} when the
+    record was made directly.
     """
 
     auth: str
@@ -62,4 +63,4 @@ class LowConfig:
     https_key: str = ""
     limits: Limits = field(default_factory=Limits)
     path: Path | None = None
-    warnings: tuple[str, ...] = ()
+    source: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,124 @@
+"""What this version can serve, and what it is safe to serve: asked before anything is opened."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from ...errors import ConfigError
+from .record import LowConfig, Prefix
+
+_HANDLERS: Final = frozenset(
+    {"root", "search", "jsonsign", "ui", "share", "sync", "status", "help", "importer"}
+)
+_KEYS: Final = {
+    "blobpacked": "packRelated",
+    "diskpacked": "packBlobs",
+    "googlecloudstorage": "googlecloudstorage",
+    "googledrive": "googledrive",
+    "s3": "s3 or b2",
+    "kv": "kvIndexFile",
+    "mysql": "mysql",
+    "postgres": "postgres",
+    "mongo": "mongo",
+    "sqlite": "sqlite",
+    "app": "publish or scancab",
+}
+"""Type of a store or handler -> the high-level key that asks for it."""
+
+
+def check_supported(config: LowConfig) -> list[str]:
+    """Return what stands against serving this configuration, one line each; [] if nothing.
+
+    The lines name prefixes and keys, never values that may be secret.
+    """
+    return [*_missing(config), *_auth_problems(config), *_tls_problems(config)]
+
+
+def warnings(config: LowConfig) -> list[str]:
+    """Return what the operator should know about a configuration that can be served."""
+    if config.auth == "localhost" and not is_loopback(config.listen):
+        line = (
+            f'listen = "{config.listen}" is open to the network; auth = "localhost" lets in only'
+            " this machine's programs. Listen on 127.0.0.1, or use userpass"
+        )
+        return [line]
+    return []
+
+
+def is_loopback(listen: str) -> bool:
+    """Tell whether `host:port` can be reached from this machine only. No host means all."""
+    host = listen.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _missing(config: LowConfig) -> Iterator[str]:
+    for path, prefix in sorted(config.prefixes.items()):
+        place = f"{path} ({prefix.handler})"
+        storage = prefix.handler.removeprefix("storage-")
+        if storage == prefix.handler:
+            if prefix.handler not in _HANDLERS:
+                yield _lack(place, prefix.handler)
+        elif storage != "index" and not _has_storage(storage):
+            yield _lack(place, storage)
+        for kind in _sorted_types(prefix):
+            if not _has_sorted(kind):
+                yield _lack(place, kind)
+
+
+def _lack(place: str, kind: str) -> str:
+    key = _KEYS.get(kind, "it")
+    return f"{place}: {key} needs {kind}, which this version does not have yet"
+
+
+def _sorted_types(prefix: Prefix) -> Iterator[str]:
+    """Yield the types of the sorted stores that a handler keeps."""
+    for name in ("storage", "metaIndex", "queue", "scaledImage", "inventory", "deleted"):
+        settings = prefix.args.get(name)
+        if isinstance(settings, Mapping):
+            yield str(settings.get("type"))
+
+
+def _has_storage(kind: str) -> bool:
+    from ...blobserver import registry
+
+    name = registry.ALIASES.get(kind, kind)
+    return name in registry.BUILTIN or _is_added(registry.ENTRY_POINTS, name)
+
+
+def _has_sorted(kind: str) -> bool:
+    from ...sorted import registry
+
+    return kind in registry.BUILTIN or _is_added(registry.ENTRY_POINTS, kind)
+
+
+def _is_added(group: str, name: str) -> bool:
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group=group, name=name))
+
+
+def _auth_problems(config: LowConfig) -> Iterator[str]:
+    from ..auth import Tokens, modes_of
+    from ..peers import LocalPeers
+
+    if config.listen.startswith("tailscale"):
+        yield "listen: tailscale is not supported: listen on the address of the tailnet instead"
+    try:
+        modes_of(config.auth, Tokens.random(), LocalPeers({}))
+    except ConfigError as error:
+        yield f"auth: {error.reason}"
+    if config.auth == "none" and not is_loopback(config.listen):
+        yield (
+            f'auth = "none" with listen = "{config.listen}" would let everybody in:'
+            " listen on 127.0.0.1, or use userpass"
+        )
+
+
+def _tls_problems(config: LowConfig) -> Iterator[str]:
+    if config.https and not config.https_cert:
+        yield ("https: this version makes no certificates yet: set httpsCert and httpsKey to files")
