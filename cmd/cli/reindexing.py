@@ -66,6 +66,54 @@ def _record(file: BinaryIO, number: int, name: str, begin: int, size: int) -> Re
     return Record(ref, f"{number} {begin} {size}", ref.matches(file.read(size)))
 
 
+class Packs:
+    """What the packs of a folder hold.
+
+    whole: ref -> the rows that fit it, the last record's last. damaged: refs of records whose
+    bytes do not match. is_complete: every pack could be walked to its end.
+    """
+
+    def __init__(self, session: Session, folder: Path) -> None:
+        self.whole: dict[Ref, list[str]] = {}
+        self.damaged: set[Ref] = set()
+        self.is_complete = True
+        for number, pack in enumerate(pack_files(folder)):
+            try:
+                self._walk(session, pack, number)
+            except Corrupt as error:
+                session.output.problem(error)
+                self.is_complete = False
+
+    def _walk(self, session: Session, pack: Path, number: int) -> None:
+        for record in records(pack, number):
+            if record.is_whole:
+                self.whole.setdefault(record.ref, []).append(record.row)
+                continue
+            self.damaged.add(record.ref)
+            reason = f"{pack}, row {record.row}: the bytes do not match"
+            session.output.problem(Corrupt("read", record.ref, reason))
+
+    def changes(self, rows: KeyValue) -> Iterator[tuple[Ref, str | None, str | None]]:
+        """Yield (ref, row that is there, row that should be) for each row to be changed.
+
+        A row without a record goes only if all packs were read: it may be in the part that was not.
+        """
+        missing = set(self.whole)
+        for key, value in rows.find():
+            ref = parse_ref(key.decode("utf-8", "replace"))
+            if ref is None:
+                continue
+            missing.discard(ref)
+            there = value.decode("utf-8", "replace")
+            fitting = self.whole.get(ref)
+            if fitting and there not in fitting:
+                yield ref, there, fitting[-1]
+            elif not fitting and (self.is_complete or ref in self.damaged):
+                yield ref, there, None
+        for ref in sorted(missing):
+            yield ref, None, self.whole[ref][-1]
+
+
 @click.command(cls=Command)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @switch("--overwrite", help="Write the rows; without it, the index is only compared.")
@@ -74,29 +122,30 @@ def _record(file: BinaryIO, number: int, name: str, begin: int, size: int) -> Re
 def reindex_diskpacked(session: Session, folder: Path | None, overwrite: bool) -> None:
     """Rebuild the index of a folder of packed blobs, which no server may have open.
 
-    Damaged and cut-off blobs get no row: their good copies, if any, count.
+    Damaged and cut-off blobs get no row, so that they are taken again when they are sent again.
     """
     place = folder or configured_folder()
-    packs = pack_files(place)
+    packs = Packs(session, place)
     with open_kv({"type": "leveldb", "file": str(place / "index.leveldb")}) as rows:
-        found: dict[Ref, str] = {}
-        for number, pack in enumerate(packs):
-            for record in records(pack, number):
-                if record.is_whole:
-                    found[record.ref] = record.row
-                else:
-                    reason = f"{pack}, row {record.row}: bytes do not match"
-                    session.output.problem(Corrupt("read", record.ref, reason))
-        different = list(differing(rows, found))
-        for ref in different:
-            there = rows.get(ref.encode()) or b""
-            text = f"{ref}: index {there.decode() or 'none'}, packs {found.get(ref, 'none')}"
-            session.output.result(text, blobRef=ref, packs=found.get(ref))
+        changes = list(packs.changes(rows))
+        for ref, there, right in changes:
+            text = f"{ref}: index {there or 'none'}, packs {right or 'none'}"
+            session.output.result(text, blobRef=ref, index=there, packs=right)
         if overwrite:
-            write(rows, found, different)
-        elif different:
-            reason = f"{len(different)} rows differ; -overwrite mends them"
+            rows.commit(batch_of(changes))
+        elif changes:
+            reason = f"{len(changes)} rows differ; -overwrite mends them"
             session.output.problem(Corrupt("compare", place / "index.leveldb", reason))
+
+
+def batch_of(changes: list[tuple[Ref, str | None, str | None]]) -> Batch:
+    batch = Batch()
+    for ref, _, right in changes:
+        if right is None:
+            batch.delete(ref.encode())
+        else:
+            batch.set(ref.encode(), right.encode())
+    return batch
 
 
 def configured_folder() -> Path:
@@ -111,25 +160,3 @@ def configured_folder() -> Path:
         reason = f"it names {len(found)} folders of packed blobs: say which one"
         raise ConfigError("choose folder", location, reason)
     return Path(found[0])
-
-
-def differing(rows: KeyValue, found: dict[Ref, str]) -> Iterator[Ref]:
-    """Refs whose row is missing, wrong or without a record, in ref order."""
-    stale = []
-    for key, value in rows.find(b"", b""):
-        ref = parse_ref(key.decode("utf-8", "replace"))
-        if ref is not None and found.get(ref) != value.decode("utf-8", "replace"):
-            stale.append(ref)
-    missing = [ref for ref in found if rows.get(ref.encode()) is None]
-    return iter(sorted({*stale, *missing}))
-
-
-def write(rows: KeyValue, found: dict[Ref, str], different: list[Ref]) -> None:
-    batch = Batch()
-    for ref in different:
-        row = found.get(ref)
-        if row is None:
-            batch.delete(ref.encode())
-        else:
-            batch.set(ref.encode(), row.encode())
-    rows.commit(batch)
