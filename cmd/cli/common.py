@@ -338,7 +338,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.exit(0)
 
 
-def _show_legal(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+def show_legal(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value:
         return
     from importlib.metadata import distribution
@@ -382,7 +382,7 @@ def global_flags(function: Decorated) -> Decorated:
         ),
         json_flag,
         switch("--version", expose_value=False, callback=_show_version, help="Show the version."),
-        switch("--legal", expose_value=False, callback=_show_legal, help="Show the licence."),
+        switch("--legal", expose_value=False, callback=show_legal, help="Show the licence."),
     ]
     for flag in reversed(flags):
         function = flag(function)
