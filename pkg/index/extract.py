@@ -1,0 +1,220 @@
+"""What one blob says to the index: pure, so it may run in any thread or process.
+
+Only the target of a delete claim is left to the writer, who knows what is indexed.
+"""
+
+from datetime import tzinfo
+from typing import Final, NamedTuple
+
+from ..blob import Fetcher, Ref, parse_ref
+from ..errors import Corrupt, Invalid, NotFound, StoreError
+from ..schema.directory import directory_members
+from ..schema.parse import Schema, parse
+from ..schema.signing import Verification, verify
+from ..schema.times import format_time
+from .files import file_rows
+from .mime import BLOB_HEAD_SIZE, sniff
+from .rows import (
+    LOOKUP_ATTRIBUTES,
+    PATH_ATTRIBUTE,
+    SCHEMA_MIME,
+    ClaimRow,
+    FileInfo,
+    Row,
+    claim_row,
+    deleted_row,
+    edge_row,
+    file_info_row,
+    path_rows,
+    recent_row,
+    value_row,
+)
+
+MAX_CHILDREN: Final = 2_000_000
+"""Members of a directory that are indexed; one with more has no rows."""
+
+_ZERO_DATE_NS: Final = -62_135_596_800 * 1_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+
+
+class Deletion(NamedTuple):
+    """A verified delete claim. date: text, UTC."""
+
+    target: Ref
+    date: str
+    key_id: str
+    signer: Ref
+
+
+class Outcome(NamedTuple):
+    """What is to be written for a blob, or why nothing is (yet).
+
+    mime: as the `meta` row has it. rows: beside `have` and `meta`.
+    needs: the first blob that is absent or damaged and without which it can't be indexed.
+    refused: why it never will be; "" if it is not.
+    """
+
+    ref: Ref
+    size: int
+    mime: str = ""
+    rows: tuple[Row, ...] = ()
+    deletion: Deletion | None = None
+    needs: Ref | None = None
+    refused: str = ""
+
+
+def extract(ref: Ref, data: bytes, blobs: Fetcher, zone: tzinfo) -> Outcome:
+    """Read a blob, and what it depends on from `blobs`.
+
+    zone: of dates in pictures without a place. Raises Unavailable and its like, never for
+    what the blob holds.
+    """
+    schema = parse(data)
+    if schema is None:
+        return Outcome(ref, len(data), sniff(data[:BLOB_HEAD_SIZE]))
+    tracker = _Tracker(blobs)
+    try:
+        rows, deletion = _rows(ref, data, schema, tracker, zone)
+    except (NotFound, Corrupt, Invalid) as error:
+        if tracker.lacking is not None:
+            return Outcome(ref, len(data), needs=tracker.lacking)
+        return Outcome(ref, len(data), refused=_reason(error))
+    return Outcome(ref, len(data), SCHEMA_MIME + _clean(schema.type), tuple(rows), deletion)
+
+
+class _Tracker:
+    """Remembers the first blob that could not be had."""
+
+    __slots__ = ("_blobs", "lacking")
+
+    def __init__(self, blobs: Fetcher) -> None:
+        self._blobs = blobs
+        self.lacking: Ref | None = None
+
+    def fetch(self, ref: Ref) -> bytes:
+        try:
+            return self._blobs.fetch(ref)
+        except (NotFound, Corrupt):
+            # A damaged copy waits for a good one, which arrives by uploading the blob again.
+            if self.lacking is None:
+                self.lacking = ref
+            raise
+
+
+_REASONS: Final = {
+    "split": "jsonsign: no 13-byte camliSig separator found in sjson",
+    "verify": "signature verification failed",
+}
+"""What uploaders read, in the words of Perkeep, by the operation of a signature's error."""
+
+
+def _reason(error: StoreError) -> str:
+    return _REASONS.get(error.operation) or error.reason or str(error)
+
+
+def _clean(camli_type: str) -> str:
+    """Any text can stand as a type in a foreign blob; a row takes no NUL and no surrogates."""
+    return camli_type.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _rows(
+    ref: Ref, data: bytes, schema: Schema, blobs: _Tracker, zone: tzinfo
+) -> tuple[list[Row], Deletion | None]:
+    if schema.type == "claim":
+        return _claim(ref, data, schema, blobs)
+    if schema.type == "permanode":
+        verify(data, blobs)
+    elif schema.type == "file":
+        return file_rows(ref, schema, blobs, zone), None
+    elif schema.type == "directory":
+        return _directory(ref, schema, blobs), None
+    return [], None
+
+
+def _directory(ref: Ref, schema: Schema, blobs: _Tracker) -> list[Row]:
+    children: list[Ref] = []
+    try:
+        for child in directory_members(blobs, schema):
+            children.append(child)
+            if len(children) > MAX_CHILDREN:
+                return []
+    except (Corrupt, Invalid):
+        if blobs.lacking is not None:
+            raise
+        return []  # not a directory that can be listed: stored all the same
+    info = FileInfo(len(children), schema.file_name, "", None)
+    rows = [(f"dirchild|{ref}|{child}".encode(), b"1") for child in dict.fromkeys(children)]
+    return [file_info_row(ref, info), *rows]
+
+
+def _claim(
+    ref: Ref, data: bytes, schema: Schema, blobs: _Tracker
+) -> tuple[list[Row], Deletion | None]:
+    date_ns = schema.time_ns("claimDate")
+    claim_type = schema.string("claimType")
+    if not claim_type or not schema.string("camliSig") or schema.ref("camliSigner") is None:
+        return [], None
+    if date_ns is None or date_ns // _SECOND_NS == 0 or date_ns == _ZERO_DATE_NS:
+        return [], None
+    signer = verify(data, blobs)
+    date = format_time(date_ns)
+    rows: list[Row] = [(f"signerkeyid:{signer.signer_ref}".encode(), signer.key_id.encode())]
+    if claim_type == "delete":
+        target = schema.ref("target")
+        if target is None:
+            return rows, None
+        return rows, Deletion(target, date, signer.key_id, signer.signer_ref)
+    permanode = schema.ref("permaNode")
+    if permanode is not None:
+        rows += _permanode_rows(_row_of(ref, permanode, schema, date, signer))
+    return rows, None
+
+
+def _row_of(ref: Ref, permanode: Ref, schema: Schema, date: str, signer: Verification) -> ClaimRow:
+    return ClaimRow(
+        ref,
+        permanode,
+        signer.key_id,
+        date,
+        schema.string("claimType"),
+        schema.string("attribute"),
+        schema.string("value"),
+        signer.signer_ref,
+    )
+
+
+def _permanode_rows(claim: ClaimRow) -> list[Row]:
+    rows = [claim_row(claim), recent_row(claim)]
+    attribute = claim.attribute
+    if attribute in LOOKUP_ATTRIBUTES:
+        if claim.type != "del-attribute":
+            rows.append(value_row(claim))
+    elif attribute == "camliMember":
+        child = parse_ref(claim.value)
+        if child is not None:
+            rows.append(edge_row(claim, child))
+    elif attribute.startswith(PATH_ATTRIBUTE):
+        target = parse_ref(claim.value)
+        if target is not None:
+            rows += path_rows(claim, target)
+    return rows
+
+
+def deletion_rows(deletion: Deletion, claim: Ref, target_type: str | None) -> list[Row]:
+    """The rows of a delete claim whose target is indexed as this camliType (None: plain)."""
+    if target_type not in ("permanode", "claim"):
+        return []
+    rows: list[Row] = [deleted_row(deletion.target, deletion.date, claim)]
+    if target_type == "permanode":
+        row = ClaimRow(
+            claim,
+            deletion.target,
+            deletion.key_id,
+            deletion.date,
+            "delete",
+            "",
+            "",
+            deletion.signer,
+        )
+        rows += [claim_row(row), recent_row(row)]
+    return rows

@@ -1,0 +1,177 @@
+"""Rows of a file: size, name, kind, digest of the content, times, and facts of media."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from datetime import tzinfo
+from typing import Final
+
+from ..blob import Fetcher, Ref
+from ..errors import Corrupt, Invalid
+from ..schema.filereader import FileReader, Leaf
+from ..schema.parse import Part, Schema
+from ..schema.times import format_time
+from .media.audio import media_tags
+from .media.exif import Exif, coordinates, read_exif, taken_ns
+from .media.sizes import picture_size
+from .media.tiff import ASCII, UNDEFINED, Rational, Tag
+from .media.zones import zone_at
+from .mime import FILE_HEAD_SIZE, sniff
+from .rows import FileInfo, Row, esc, file_info_row
+
+MAX_HOLE_SIZE: Final = 16 * 1024**3
+"""Bytes of a file that no blob holds: 11 s of hashing. A file with more is refused."""
+
+_HEAD_SIZE: Final = 512 * 1024
+_ZEROS: Final = bytes(1024 * 1024)
+_YEAR_1980_NS: Final = 315_532_800 * 1_000_000_000
+
+
+def file_rows(ref: Ref, schema: Schema, blobs: Fetcher, zone: tzinfo) -> list[Row]:
+    """All rows of a `file` blob beside `have` and `meta`.
+
+    Raises NotFound for an absent part, Corrupt for a broken file, Invalid for a hole over the
+    limit.
+    """
+    content = _Content(schema, blobs)
+    whole_ref, head = content.digest()
+    name = schema.file_name
+    mime = sniff(head[:FILE_HEAD_SIZE], name)
+    times_ns = [] if (modified := schema.time_ns("unixMtime")) is None else [modified]
+    rows = [
+        file_info_row(ref, FileInfo(content.size, name, mime, whole_ref)),
+        (f"wholetofile|{whole_ref}|{ref}".encode(), b"1"),
+    ]
+    if mime.startswith("image/"):
+        rows += _picture_rows(ref, whole_ref, content, times_ns, zone)
+    elif mime.startswith("audio/"):
+        for tag, value in media_tags(content).items():
+            rows.append((f"mediatag|{whole_ref}|{tag}".encode(), esc(value).encode()))
+    rows.append((f"filetimes|{ref}".encode(), esc(_times_text(times_ns)).encode()))
+    return rows
+
+
+def _times_text(times_ns: list[int]) -> str:
+    """The times oldest first; of two, one up to 1980 is a clock that was never set."""
+    times_ns = sorted(times_ns)
+    if len(times_ns) == 2 and times_ns[0] <= _YEAR_1980_NS:
+        del times_ns[0]
+    return ",".join(format_time(time_ns) for time_ns in times_ns)
+
+
+# -- content ------------------------------------------------------------------------------------
+
+
+class _Content:
+    """The bytes of a file: once in order for the digest, then anywhere for facts."""
+
+    def __init__(self, schema: Schema, blobs: Fetcher) -> None:
+        self._blobs = blobs
+        self._schema = schema
+        self._reader: FileReader | None = None
+        self._head = b""
+        self.size = sum(part.size for part in schema.parts)
+
+    def digest(self) -> tuple[Ref, bytes]:
+        """The ref of the whole content, and its first 512 KiB."""
+        digest = hashlib.sha224()
+        for piece in self._pieces():
+            if len(self._head) < _HEAD_SIZE:
+                self._head += piece[: _HEAD_SIZE - len(self._head)]
+            digest.update(piece)
+        return Ref.trusted(f"sha224-{digest.hexdigest()}"), self._head
+
+    def _pieces(self) -> Iterator[bytes]:
+        holes = 0
+        for leaf in self._leaves():
+            if leaf.ref is not None:
+                data = self._blobs.fetch(leaf.ref)
+                end = leaf.offset + leaf.length
+                if len(data) < end:
+                    raise Corrupt("read", leaf.ref, "unexpected EOF")
+                yield data if len(data) == leaf.length else data[leaf.offset : end]
+                continue
+            holes += leaf.length
+            if holes > MAX_HOLE_SIZE:
+                raise Invalid("read", "file", f"over {MAX_HOLE_SIZE} bytes that no blob holds")
+            for start in range(0, leaf.length, len(_ZEROS)):
+                yield _ZEROS[: leaf.length - start]
+
+    def _leaves(self) -> Iterable[Leaf]:
+        parts = self._schema.parts
+        if any(part.bytes_ref is not None for part in parts):
+            return self._open().chunks()
+        # Most files are a flat list of chunks: no reader with its caches is needed for them.
+        return map(_leaf, parts)
+
+    def _open(self) -> FileReader:
+        if self._reader is None:
+            self._reader = FileReader(self._blobs, self._schema)
+        return self._reader
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`: a `media.source.Source`, after `digest`."""
+        if offset + length <= len(self._head) or len(self._head) == self.size:
+            return self._head[offset : offset + length]
+        return self._open().read(offset, length) if offset < self.size else b""
+
+
+def _leaf(part: Part) -> Leaf:
+    return Leaf(part.blob_ref, part.offset, part.size, 0)
+
+
+# -- pictures -----------------------------------------------------------------------------------
+
+
+def _picture_rows(
+    ref: Ref, whole_ref: Ref, content: _Content, times_ns: list[int], zone: tzinfo
+) -> list[Row]:
+    """Size, EXIF tags and place; appends the time at which the picture was taken."""
+    rows: list[Row] = []
+    size = picture_size(content)
+    if size is not None:
+        rows.append((f"imagesize|{ref}".encode(), f"{size[0]}|{size[1]}".encode()))
+    exif = read_exif(content)
+    if exif is None:
+        return rows
+    rows += _exif_rows(whole_ref, exif)
+    taken = taken_ns(exif, zone, zone_at)
+    if taken is not None:
+        times_ns.append(taken)
+    return rows
+
+
+def _exif_rows(whole_ref: Ref, exif: Exif) -> list[Row]:
+    rows = []
+    for tag_id, tag in exif.tags().items():
+        text = _tag_text(tag)
+        if text is not None:
+            rows.append((f"exiftag|{whole_ref}|{tag_id:04x}".encode(), text.encode()))
+    place = coordinates(exif)
+    if place is not None:
+        rows.append((f"exifgps|{whole_ref}".encode(), f"{place[0]:.7f}|{place[1]:.7f}".encode()))
+    return rows
+
+
+def _tag_text(tag: Tag) -> str | None:
+    """`type|count|values`, or None for a tag of undefined type."""
+    if tag.type == UNDEFINED:
+        return None
+    if tag.type == ASCII:
+        assert isinstance(tag.value, bytes)
+        return f"string|1|{_string_text(tag.value.split(bytes(1), 1)[0])}"
+    first = tag.value[0]
+    kind = "rat" if isinstance(first, Rational) else "int" if isinstance(first, int) else "float"
+    return "|".join([kind, str(len(tag.value)), *map(_number_text, tag.value)])
+
+
+def _number_text(value: int | float | Rational) -> str:
+    if isinstance(value, Rational):
+        return f"{value.numerator}/{value.denominator}"
+    return str(value) if isinstance(value, int) else repr(value).removesuffix(".0")
+
+
+_UNSAFE: Final = frozenset([*range(0x20), *range(ord("z"), 256), ord("%"), ord("+")])
+
+
+def _string_text(text: bytes) -> str:
+    return text.decode("ascii") if _UNSAFE.isdisjoint(text) else esc(text)

@@ -1,0 +1,217 @@
+"""The index: takes blobs as they arrive, in any order, and keeps their rows."""
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, tzinfo
+from itertools import islice
+from typing import Final, NamedTuple
+
+from ..blob import Ref
+from ..blobserver.storage import Storage
+from ..errors import Corrupt, Invalid, NotFound
+from ..sorted.kv import KeyValue
+from .extract import Outcome, extract
+from .layout import prepare
+from .rows import NEEDS, SCHEMA_VERSION, SCHEMA_VERSION_KEY, have_key, parse_have
+from .sources import LocalFirst
+from .storage import IndexStorage
+from .view import View
+from .writer import Applied, Writer
+
+PAGE_BLOBS: Final = 256
+PAGE_BYTES: Final = 16 * 1024 * 1024
+"""What is indexed and committed at once when the blobs are ours to divide."""
+
+
+class IndexRefused(Invalid):
+    """Blobs that can't be indexed, the others of their batch are. The storage keeps all.
+
+    reasons: each refused ref to a text for the uploader.
+    """
+
+    def __init__(self, reasons: dict[Ref, str]) -> None:
+        self.reasons: Final = reasons
+        text = "; ".join(f"{ref}: {reason}" for ref, reason in reasons.items())
+        super().__init__("index", f"{len(reasons)} blobs", text)
+
+    def __reduce__(self) -> tuple[type, tuple[dict[Ref, str]]]:  # type: ignore[override]
+        return type(self), (self.reasons,)
+
+
+class Report(NamedTuple):
+    """What a reindex found. blobs_count: all that were read; refused: ref to reason.
+
+    waiting: (blob, what it needs) of some that could not be completed.
+    """
+
+    blobs_count: int
+    refused: dict[Ref, str]
+    waiting: list[tuple[Ref, Ref]]
+
+
+Progress = Callable[[int], None]
+"""Called now and then with the number of blobs done."""
+
+
+class Index:
+    """Rows of blobs. Safe to use from many threads; one at a time writes.
+
+    rows: belongs to the index alone. blobs: where the indexed blobs are stored.
+    owner_key_ids: 16 upper-case hex digits each; whose claims count (pkg/index/README.md).
+    zone: of dates in pictures that do not tell their place.
+    view: everything that can be read. storage: the index seen as a store of blobs.
+    """
+
+    def __init__(
+        self,
+        rows: KeyValue,
+        blobs: Storage,
+        owner_key_ids: Collection[str] = (),
+        zone: tzinfo = UTC,
+    ) -> None:
+        """Open, or begin. Raises Unsupported for rows of another version.
+
+        Blobs that could be completed when an earlier process ended are completed now.
+        """
+        self._rows = rows
+        self._blobs = blobs
+        self._zone = zone
+        self._lock = threading.Lock()
+        prepare(rows)
+        self.view: Final = View(rows, tuple(owner_key_ids))
+        self._writer = Writer(rows, blobs, self.view)
+        self.storage: Final = IndexStorage(rows, self.receive)
+        self._resume()
+
+    def receive(self, blobs: Sequence[tuple[Ref, bytes]]) -> None:
+        """Index blobs that are stored. When it returns their rows are durable.
+
+        Raises IndexRefused for those that never can be, after the others are indexed.
+        """
+        refused = self._index(dict(blobs))
+        if refused:
+            raise IndexRefused(refused)
+
+    def catch_up(self, progress: Progress | None = None) -> Report:
+        """Index what is stored but unknown here: after a crash, or a time without an index."""
+        return self._index_all(self._unknown(), progress)
+
+    def reindex(self, progress: Progress | None = None) -> Report:
+        """Wipe all rows and read every stored blob again. Refused blobs are reported."""
+        with self._lock:
+            self._rows.wipe()
+            self._rows.set(SCHEMA_VERSION_KEY, SCHEMA_VERSION)
+            prepare(self._rows)
+            self._writer.refresh()
+        return self._index_all(((b.ref, b.data) for b in self._blobs.stream()), progress)
+
+    def close(self) -> None:
+        self._rows.close()
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def _index(self, batch: dict[Ref, bytes]) -> dict[Ref, str]:
+        """Index a batch and what waited for it. Returns the refused ones of the batch."""
+        source = LocalFirst(batch, self._blobs)
+        known = self._complete(batch)
+        fresh = [(ref, data) for ref, data in batch.items() if ref not in known]
+        applied = self._apply(self._extract_all(fresh, source), arrived=batch)
+        self._wake(applied.woken, source)
+        return applied.refused
+
+    def _complete(self, refs: Iterable[Ref]) -> set[Ref]:
+        """Those of the blobs that need no work."""
+        rows = self._rows.get_many([have_key(ref) for ref in refs])
+        return {
+            Ref.trusted(key.decode()[5:]) for key, value in rows.items() if parse_have(value)[1]
+        }
+
+    def _extract_all(self, blobs: Iterable[tuple[Ref, bytes]], source: LocalFirst) -> list[Outcome]:
+        return [extract(ref, data, source, self._zone) for ref, data in blobs]
+
+    def _apply(
+        self, outcomes: list[Outcome], arrived: Iterable[Ref], woken_by: Ref | None = None
+    ) -> Applied:
+        """Commit outcomes; those that lacked what has arrived meanwhile are worked out again."""
+        with self._lock:
+            applied = self._writer.apply(outcomes, arrived, woken_by)
+        refused, woken = applied.refused, applied.woken
+        while applied.retry:
+            source = LocalFirst({}, self._blobs)
+            outcomes = self._extract_all(self._fetched(applied.retry), source)
+            with self._lock:
+                applied = self._writer.apply(outcomes, (), lacked=applied.retry)
+            refused |= applied.refused
+            woken |= applied.woken
+        return Applied(refused, woken, {})
+
+    def _wake(self, arrived: set[Ref], source: LocalFirst) -> None:
+        """Try all that waited for these blobs, and then what waited for those."""
+        if not arrived:
+            return
+        queue = list(arrived)
+        while queue:
+            needed = queue.pop()
+            after = ""
+            while waiting := self._writer.waiting_for(needed, after):
+                after = waiting[-1]
+                outcomes = self._extract_all(self._fetched(waiting), source)
+                lost = set(waiting) - {outcome.ref for outcome in outcomes}
+                if lost:
+                    with self._lock:
+                        self._writer.forget(needed, lost)
+                queue.extend(self._apply(outcomes, (), needed).woken)
+        with self._lock:
+            self._writer.recount()
+
+    def _fetched(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes]]:
+        for ref, data in self._blobs.fetch_many(list(refs)):
+            if not isinstance(data, (NotFound, Corrupt)):
+                yield ref, data
+
+    def _resume(self) -> None:
+        """Try what a process left that ended between an arrival and its consequences."""
+        ready = set()
+        previous = ""
+        for key, _ in self._rows.prefixed(NEEDS):
+            needed = key.decode().split("|")[2]
+            if needed != previous:
+                previous = needed
+                if self._rows.get(have_key(needed)) is not None:
+                    ready.add(Ref.trusted(needed))
+        self._wake(ready, LocalFirst({}, self._blobs))
+
+    # -- many blobs -----------------------------------------------------------------------------
+
+    def _index_all(self, blobs: Iterable[tuple[Ref, bytes]], progress: Progress | None) -> Report:
+        done = 0
+        refused: dict[Ref, str] = {}
+        for page in _pages(blobs):
+            refused |= self._index(page)
+            done += len(page)
+            if progress is not None:
+                progress(done)
+        return Report(done, refused, list(islice(self._writer.waiting(), 100)))
+
+    def _unknown(self) -> Iterator[tuple[Ref, bytes]]:
+        """Stored blobs that are neither completely indexed, nor wait for another, nor refused."""
+        complete = self._writer.complete()
+        head = next(complete, None)
+        for stored in self._blobs.enumerate():
+            while head is not None and head < stored.ref:
+                head = next(complete, None)
+            if head != stored.ref and not self._writer.is_noted(stored.ref):
+                yield from self._fetched([stored.ref])
+
+
+def _pages(blobs: Iterable[tuple[Ref, bytes]]) -> Iterator[dict[Ref, bytes]]:
+    page: dict[Ref, bytes] = {}
+    size = 0
+    for ref, data in blobs:
+        page[ref] = data
+        size += len(data)
+        if len(page) >= PAGE_BLOBS or size >= PAGE_BYTES:
+            yield page
+            page, size = {}, 0
+    if page:
+        yield page

@@ -1,0 +1,293 @@
+"""Keys and values of the index's rows, to and from text (pkg/index/README.md, "Rows")."""
+
+import hashlib
+import re
+from typing import Final, NamedTuple
+from urllib.parse import quote_plus, unquote_to_bytes
+
+from ..blob import Ref, parse_ref
+from ..errors import Corrupt
+from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE
+
+Row = tuple[bytes, bytes]
+
+SCHEMA_VERSION_KEY: Final = b"schemaversion"
+SCHEMA_VERSION: Final = b"5"
+
+OWN: Final = b"pk|"
+"""What rows of our own begin with; everything else is as Perkeep writes it."""
+
+LONG: Final = b"pk|long|"
+NEEDS: Final = b"pk|needs|"
+REFUSED: Final = b"pk|refused|"
+OWN_VERSION_KEY: Final = b"pk|version"
+OWN_VERSION: Final = b"1"
+
+SCHEMA_MIME: Final = "application/json; camliType="
+
+LOOKUP_ATTRIBUTES: Final = frozenset({"tag", "title", "camliRoot", "camliImportRoot"})
+"""Attributes whose values are found through `signerattrvalue` rows."""
+
+PATH_ATTRIBUTE: Final = "camliPath:"
+
+_PART_SIZE: Final = 60_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII)
+_REVERSED_DIGITS: Final = str.maketrans("0123456789", "9876543210")
+
+
+# -- parts of keys and values -------------------------------------------------------------------
+
+
+def utf8(text: str) -> bytes:
+    """The text's bytes; a lone surrogate, which JSON can write, becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text).encode()
+
+
+def esc(text: str | bytes) -> str:
+    """Query escaping: letters, digits and `-_.~` stay, a blank is `+`, other bytes are %XX."""
+    if isinstance(text, str):
+        if _PLAIN.fullmatch(text):
+            return text
+        text = utf8(text)
+    return quote_plus(text, safe="~")
+
+
+def unesc_bytes(text: str) -> bytes:
+    return unquote_to_bytes(text.replace("+", " "))
+
+
+def unesc(text: str) -> str:
+    """The text that was escaped; bytes that are not UTF-8 become U+FFFD."""
+    return unesc_bytes(text).decode("utf-8", "replace")
+
+
+def reverse_time(time: str) -> str:
+    """A time text that sorts newest first; undoes itself apart from the `rt`."""
+    return "rt" + time.translate(_REVERSED_DIGITS)
+
+
+def time_of_reverse(text: str) -> str:
+    return text.removeprefix("rt").translate(_REVERSED_DIGITS)
+
+
+# -- rows of every blob -------------------------------------------------------------------------
+
+
+def have_key(ref: str) -> bytes:
+    return b"have:" + ref.encode()
+
+
+def meta_key(ref: str) -> bytes:
+    return b"meta:" + ref.encode()
+
+
+def missing_key(have: str, needed: str) -> bytes:
+    return f"missing|{have}|{needed}".encode()
+
+
+def needs_key(needed: str, have: str) -> bytes:
+    return f"pk|needs|{needed}|{have}".encode()
+
+
+def refused_key(ref: str) -> bytes:
+    return REFUSED + ref.encode()
+
+
+class Meta(NamedTuple):
+    """size: bytes of the blob. mime: of a plain blob, "" when unknown.
+
+    camli_type: of a schema blob, possibly ""; None for a plain blob.
+    """
+
+    size: int
+    mime: str
+    camli_type: str | None
+
+
+def parse_meta(value: bytes) -> Meta:
+    """Raises Corrupt for a damaged row."""
+    size, bar, mime = value.decode("utf-8", "replace").partition("|")
+    if not bar or not size.isdecimal():
+        raise Corrupt("read", "meta row", repr(value[:60]))
+    if mime.startswith(SCHEMA_MIME):
+        return Meta(int(size), "", mime[len(SCHEMA_MIME) :])
+    return Meta(int(size), mime, None)
+
+
+def parse_have(value: bytes) -> tuple[int, bool]:
+    """Size in bytes, and whether the blob's indexing is complete."""
+    size, _, state = value.partition(b"|")
+    if not size.isdigit():
+        raise Corrupt("read", "have row", repr(value[:60]))
+    return int(size), state == b"indexed"
+
+
+# -- rows of claims -----------------------------------------------------------------------------
+
+
+class ClaimRow(NamedTuple):
+    """A claim that is verified and concerns a permanode. date: text, UTC."""
+
+    ref: Ref
+    permanode: Ref
+    key_id: str
+    date: str
+    type: str
+    attribute: str
+    value: str
+    signer: Ref | None
+
+
+def claim_row(claim: ClaimRow) -> Row:
+    key = f"claim|{claim.permanode}|{claim.key_id}|{claim.date}|{claim.ref}"
+    value = f"{esc(claim.type)}|{esc(claim.attribute)}|{esc(claim.value)}|{claim.signer}"
+    return key.encode(), value.encode()
+
+
+def parse_claim(key: bytes, value: bytes) -> ClaimRow:
+    """Raises Corrupt for a damaged row."""
+    words, fields = key.decode().split("|"), value.decode().split("|")
+    if len(words) != 5 or len(fields) != 4:
+        raise Corrupt("read", "claim row", repr(key[:200]))
+    kind, attribute, text = (unesc(field) for field in fields[:3])
+    permanode, ref = Ref.trusted(words[1]), Ref.trusted(words[4])
+    signer = parse_ref(fields[3])
+    return ClaimRow(ref, permanode, words[2], words[3], kind, attribute, text, signer)
+
+
+def recent_row(claim: ClaimRow) -> Row:
+    key = f"recpn|{claim.key_id}|{reverse_time(claim.date)}|{claim.ref}"
+    return key.encode(), claim.permanode.encode()
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha224(text.encode()).hexdigest()
+
+
+def value_prefix(key_id: str, attribute: str, value: str) -> bytes:
+    """What keys of `signerattrvalue` rows of this value begin with.
+
+    A value too long for a key is looked up by its digest, in rows of our own.
+    """
+    escaped = esc(value)
+    head = f"signerattrvalue|{key_id}|{esc(attribute)}|{escaped}|".encode()
+    if len(head) <= _MAX_LOOKUP_SIZE:
+        return head
+    return f"pk|value|{key_id}|{esc(attribute)}|{_hashed(escaped)}|".encode()
+
+
+_MAX_LOOKUP_SIZE: Final = MAX_KEY_SIZE - 32 - 1 - 63
+"""Bytes of a key before its reverse time and claim ref."""
+
+
+def value_row(claim: ClaimRow) -> Row:
+    tail = f"{reverse_time(claim.date)}|{claim.ref}".encode()
+    key = value_prefix(claim.key_id, claim.attribute, claim.value) + tail
+    return key, claim.permanode.encode()
+
+
+def path_rows(claim: ClaimRow, target: Ref) -> list[Row]:
+    """`path` and `signertargetpath` of a `camliPath:` claim; a long suffix goes by its digest."""
+    suffix = esc(claim.attribute.removeprefix(PATH_ATTRIBUTE))
+    active = "N" if claim.type == "del-attribute" else "Y"
+    head = f"path|{claim.key_id}|{claim.permanode}|{suffix}|"
+    if len(head) > _MAX_LOOKUP_SIZE:
+        head = f"pk|path|{claim.key_id}|{claim.permanode}|{_hashed(suffix)}|"
+    return [
+        (
+            f"{head}{reverse_time(claim.date)}|{claim.ref}".encode(),
+            f"{active}|{target}".encode(),
+        ),
+        (
+            f"signertargetpath|{claim.key_id}|{target}|{claim.ref}".encode(),
+            f"{claim.date}|{claim.permanode}|{active}|{suffix}".encode(),
+        ),
+    ]
+
+
+class TargetPath(NamedTuple):
+    """That `base` names a target by `camliPath:suffix`, or no longer does (not active)."""
+
+    claim: Ref
+    date: str
+    base: Ref
+    is_active: bool
+    suffix: str
+
+
+def parse_target_path(key: bytes, value: bytes) -> TargetPath:
+    """Raises Corrupt for a damaged row."""
+    fields = value.decode().split("|")
+    if len(fields) != 4:
+        raise Corrupt("read", "signertargetpath row", repr(key[:200]))
+    claim = Ref.trusted(key.decode().rpartition("|")[2])
+    return TargetPath(claim, fields[0], Ref.trusted(fields[1]), fields[2] == "Y", unesc(fields[3]))
+
+
+def edge_row(claim: ClaimRow, child: Ref) -> Row:
+    return f"edgeback|{child}|{claim.permanode}|{claim.ref}".encode(), b"permanode|"
+
+
+def deleted_row(target: Ref, date: str, deleter: Ref) -> Row:
+    return f"deleted|{target}|{reverse_time(date)}|{deleter}".encode(), b""
+
+
+# -- rows of files and directories --------------------------------------------------------------
+
+
+class FileInfo(NamedTuple):
+    """size: bytes of the content, or the number of children. whole_ref: None for a directory."""
+
+    size: int
+    name: bytes
+    mime: str
+    whole_ref: Ref | None
+
+
+def file_info_row(ref: Ref, info: FileInfo) -> Row:
+    value = f"{info.size}|{esc(info.name)}|{esc(info.mime)}|{info.whole_ref or ''}"
+    return f"fileinfo|{ref}".encode(), value.encode()
+
+
+def parse_file_info(value: bytes) -> FileInfo:
+    """Raises Corrupt for a damaged row."""
+    fields = value.decode().split("|")
+    if len(fields) < 3 or not fields[0].isdecimal():
+        raise Corrupt("read", "fileinfo row", repr(value[:200]))
+    whole_ref = parse_ref(fields[3]) if len(fields) > 3 else None
+    return FileInfo(int(fields[0]), unesc_bytes(fields[1]), unesc(fields[2]), whole_ref)
+
+
+# -- values too long for a row ------------------------------------------------------------------
+
+
+def fitted(row: Row) -> list[Row]:
+    """The row, or the rows of our own that hold its value in parts.
+
+    A key over the limit names something that no store can hold (refs of unknown hashes have no
+    longest form): such a row is left out.
+    """
+    key, value = row
+    if len(value) <= MAX_VALUE_SIZE:
+        return [row] if len(key) <= MAX_KEY_SIZE else []
+    if len(LONG) + len(key) + 6 > MAX_KEY_SIZE:
+        return []
+    pieces = _text_pieces(value)
+    return [(LONG + key + b"|%05d" % number, piece) for number, piece in enumerate(pieces)]
+
+
+def _text_pieces(value: bytes) -> list[bytes]:
+    """Cut between characters: every row must be valid UTF-8."""
+    pieces = []
+    start = 0
+    while start < len(value):
+        end = start + _PART_SIZE
+        while end < len(value) and value[end] & 0xC0 == 0x80:
+            end -= 1
+        pieces.append(value[start:end])
+        start = end
+    return pieces

@@ -1,0 +1,181 @@
+"""Everything that is read from the rows: blobs, claims, deletions, files, places."""
+
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import groupby, islice
+from typing import Final
+
+from ..blob import Ref
+from ..errors import Corrupt
+from ..schema.times import format_time
+from ..sorted.kv import KeyValue
+from .rows import (
+    LONG,
+    ClaimRow,
+    FileInfo,
+    Meta,
+    Row,
+    meta_key,
+    parse_claim,
+    parse_file_info,
+    parse_meta,
+    unesc,
+)
+
+_PART_NUMBER_SIZE: Final = len("|00000")
+
+
+class View:
+    """Reads rows; keeps nothing but them. Safe to use from many threads.
+
+    owner_key_ids: whose claims make the attributes of permanodes, in order of precedence.
+    has_long_values: whether some values lie in parts, in rows of our own. Set by the writer.
+    """
+
+    def __init__(self, rows: KeyValue, owner_key_ids: Sequence[str]) -> None:
+        self._rows = rows
+        self.owner_key_ids: Final = tuple(owner_key_ids)
+        self.has_long_values = True
+
+    # -- rows -----------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        """A value of any length, or None."""
+        value = self._rows.get(key)
+        if value is None and self.has_long_values:
+            parts = [part for _, part in self._rows.prefixed(LONG + key + b"|")]
+            return b"".join(parts) if parts else None
+        return value
+
+    def scan(self, prefix: bytes) -> Iterator[Row]:
+        """Yield the rows whose key begins with the prefix, ascending; values of any length."""
+        if not self.has_long_values:
+            return self._rows.prefixed(prefix)
+        return merge(self._rows.prefixed(prefix), self._long(prefix))
+
+    def find(self, start: bytes, end: bytes) -> Iterator[Row]:
+        """Yield the rows with start <= key < end; not those whose value lies in parts."""
+        return self._rows.find(start, end)
+
+    def _long(self, prefix: bytes) -> Iterator[Row]:
+        parts = self._rows.prefixed(LONG + prefix)
+        for key, same in groupby(parts, lambda row: row[0][len(LONG) : -_PART_NUMBER_SIZE]):
+            yield key, b"".join(part for _, part in same)
+
+    # -- blobs ----------------------------------------------------------------------------------
+
+    def meta(self, ref: str) -> Meta | None:
+        """What is known of a blob; None when it is not indexed."""
+        value = self.get(meta_key(ref))
+        return None if value is None else parse_meta(value)
+
+    def key_id(self, signer: str) -> str | None:
+        """The key id behind a signer's ref; None when no claim of it is known."""
+        value = self._rows.get(f"signerkeyid:{signer}".encode())
+        return None if value is None else value.decode()
+
+    def waiting(self) -> Iterator[tuple[Ref, Ref]]:
+        """Yield (blob, what it needs) of those that can't be indexed yet."""
+        for key, _ in self._rows.prefixed(b"missing|"):
+            _, have, needed = key.decode().split("|")
+            yield Ref.trusted(have), Ref.trusted(needed)
+
+    def refused(self) -> Iterator[tuple[Ref, str]]:
+        """Yield (blob, reason) of those that never will be indexed."""
+        for key, reason in self._rows.prefixed(b"pk|refused|"):
+            yield Ref.trusted(key.decode().rpartition("|")[2]), reason.decode()
+
+    # -- claims ---------------------------------------------------------------------------------
+
+    def is_deleted(self, ref: str) -> bool:
+        """Whether a delete claim on this permanode or claim stands, that is, is not deleted."""
+        return self._is_deleted(ref, frozenset())
+
+    def _is_deleted(self, ref: str, above: frozenset[str]) -> bool:
+        for key, _ in self._rows.prefixed(f"deleted|{ref}|".encode()):
+            deleter = key.decode().rpartition("|")[2]
+            # No blob can name one that names it, but rows can be damaged: never in a circle.
+            if deleter not in above and not self._is_deleted(deleter, above | {ref}):
+                return True
+        return False
+
+    def claims(self, permanode: str, key_ids: Sequence[str] | None = None) -> list[ClaimRow]:
+        """The claims about a permanode, deleted ones too, by date and then by ref.
+
+        key_ids: of these signers only; None: of all.
+        """
+        prefixes = [f"claim|{permanode}|"]
+        if key_ids is not None:
+            prefixes = [f"claim|{permanode}|{key_id}|" for key_id in key_ids]
+        claims = [
+            parse_claim(key, value)
+            for prefix in prefixes
+            for key, value in self.scan(prefix.encode())
+        ]
+        claims.sort(key=_by_date)
+        return claims
+
+    def standing_claims(self, permanode: str) -> list[ClaimRow]:
+        """The owner's claims that are not deleted, by date and then by ref."""
+        claims = self.claims(permanode, self.owner_key_ids)
+        return [claim for claim in claims if not self.is_deleted(claim.ref)]
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def file_info(self, ref: str) -> FileInfo | None:
+        value = self.get(f"fileinfo|{ref}".encode())
+        return None if value is None else parse_file_info(value)
+
+    def file_times(self, ref: str) -> list[str]:
+        """None, one or two time texts: oldest and newest."""
+        value = self._rows.get(f"filetimes|{ref}".encode())
+        return unesc(value.decode()).split(",") if value else []
+
+    def image_size(self, ref: str) -> tuple[int, int] | None:
+        value = self._rows.get(f"imagesize|{ref}".encode())
+        if value is None:
+            return None
+        width, bar, height = value.decode().partition("|")
+        if not (bar and width.isdecimal() and height.isdecimal()):
+            raise Corrupt("read", "imagesize row", ref)
+        return int(width), int(height)
+
+    def media_tags(self, whole_ref: str) -> dict[str, str]:
+        prefix = f"mediatag|{whole_ref}|".encode()
+        return {
+            key[len(prefix) :].decode(): unesc(value.decode()) for key, value in self.scan(prefix)
+        }
+
+    def place_of_content(self, whole_ref: str) -> tuple[float, float] | None:
+        """Latitude and longitude in degrees, as a picture's EXIF data tell them."""
+        value = self._rows.get(f"exifgps|{whole_ref}".encode())
+        if value is None:
+            return None
+        try:
+            latitude, longitude = map(float, value.split(b"|"))
+        except ValueError:
+            raise Corrupt("read", "exifgps row", whole_ref) from None
+        return latitude, longitude
+
+    def files_of(self, whole_ref: str) -> Iterator[Ref]:
+        """Yield the `file` blobs with this content, in ref order."""
+        for key, _ in self._rows.prefixed(f"wholetofile|{whole_ref}|".encode()):
+            yield Ref.trusted(key.decode().rpartition("|")[2])
+
+    def children(self, directory: str, limit: int | None = None) -> Iterator[Ref]:
+        """Yield distinct members of a directory, in ref order."""
+        for key, _ in islice(self._rows.prefixed(f"dirchild|{directory}|".encode()), limit):
+            yield Ref.trusted(key.decode().rpartition("|")[2])
+
+
+def sortable(date: str) -> str:
+    """What a date text sorts by: without its Z, a whole second stands before its fractions."""
+    return date[:-1]
+
+
+def sortable_ns(time_ns: int) -> str:
+    return sortable(format_time(time_ns))
+
+
+def _by_date(claim: ClaimRow) -> tuple[str, str]:
+    return sortable(claim.date), claim.ref

@@ -1,0 +1,244 @@
+"""Commits outcomes, and remembers what waits for what. Used by one thread at a time."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from ..blob import Ref, Statter
+from ..sorted.kv import Batch, KeyValue, after_prefix
+from .extract import Deletion, Outcome, deletion_rows
+from .rows import (
+    LONG,
+    NEEDS,
+    REFUSED,
+    SCHEMA_MIME,
+    Row,
+    fitted,
+    have_key,
+    meta_key,
+    missing_key,
+    needs_key,
+    parse_have,
+    parse_meta,
+    refused_key,
+)
+from .view import View
+
+PAGE_WAITING: Final = 256
+"""Blobs that are tried together when one that they wait for arrives."""
+
+_REASON_SIZE: Final = 1000
+_TARGET: Final = b"target"
+"""Value of a `pk|needs` row of a delete claim."""
+
+
+class Applied(NamedTuple):
+    """refused: ref to reason. woken: arrived blobs that others wait for.
+
+    retry: blobs that lacked one which is there now, and which one.
+    """
+
+    refused: dict[Ref, str]
+    woken: set[Ref]
+    retry: dict[Ref, Ref]
+
+
+class _Change:
+    """A commit in the making. metas: MIME of the blobs in it."""
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self.metas: dict[Ref, str] = {}
+        self.deletions: list[tuple[Outcome, Deletion]] = []
+        self.adds_waiting = False
+        self.adds_long = False
+
+    def add(self, row: Row) -> None:
+        if len(row[0]) + len(row[1]) < 700:
+            self.batch.set(*row)
+            return
+        for part in fitted(row):
+            self.adds_long |= part[0].startswith(LONG)
+            self.batch.set(*part)
+
+
+class Writer:
+    """The only one who writes rows.
+
+    What waits has a `missing` row by what it is (as Perkeep writes it; none for a delete claim
+    whose target is unknown), and a `pk|needs` row by what it needs.
+    """
+
+    def __init__(self, rows: KeyValue, blobs: Statter, view: View) -> None:
+        self._rows = rows
+        self._blobs = blobs
+        self._view = view
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Learn from the rows which kinds of our own there are at all: most stores have none."""
+        self._any_waiting = self._has(NEEDS)
+        self._any_refused = self._has(REFUSED)
+        self._view.has_long_values = self._has(LONG)
+
+    def _has(self, prefix: bytes) -> bool:
+        found = self._rows.prefixed(prefix)
+        return next(found, None) is not None
+
+    # -- what waits -----------------------------------------------------------------------------
+
+    def waiting_for(self, needed: Ref, after: str = "") -> list[Ref]:
+        """The next blobs behind `after` to try now that this one has arrived, ascending.
+
+        A delete claim waits until its target is indexed, anything else for the mere bytes.
+        """
+        prefix = needs_key(needed, "")
+        start = needs_key(needed, after) + b"\0" if after else prefix
+        is_indexed = self._rows.get(meta_key(needed)) is not None
+        found = []
+        for key, kind in self._rows.find(start, after_prefix(prefix)):
+            if is_indexed or kind != _TARGET:
+                found.append(Ref.trusted(key.decode().rpartition("|")[2]))
+            if len(found) == PAGE_WAITING:
+                break
+        return found
+
+    def waiting(self) -> Iterator[tuple[Ref, Ref]]:
+        """Yield (blob, what it needs), by what is needed."""
+        for key, _ in self._rows.prefixed(NEEDS):
+            _, _, needed, have = key.decode().split("|")
+            yield Ref.trusted(have), Ref.trusted(needed)
+
+    def complete(self) -> Iterator[Ref]:
+        """Yield the blobs whose indexing is complete, ascending."""
+        for key, value in self._rows.prefixed(b"have:"):
+            if parse_have(value)[1]:
+                yield Ref.trusted(key[5:].decode())
+
+    def is_noted(self, ref: Ref) -> bool:
+        """Whether the blob waits for another or was refused."""
+        return self._has(missing_key(ref, "")) or self._rows.get(refused_key(ref)) is not None
+
+    def forget(self, needed: Ref, lost: Iterable[Ref]) -> None:
+        """Drop what waits here but is itself gone from the store."""
+        batch = Batch()
+        for have in lost:
+            batch.delete(needs_key(needed, have))
+            self._drop_waiting(batch, have)
+        if batch:
+            self._rows.commit(batch)
+
+    def recount(self) -> None:
+        """Notice that nothing waits any more."""
+        self._any_waiting = self._has(NEEDS)
+
+    # -- committing -----------------------------------------------------------------------------
+
+    def apply(
+        self,
+        outcomes: Iterable[Outcome],
+        arrived: Iterable[Ref],
+        woken_by: Ref | None = None,
+        lacked: Mapping[Ref, Ref] | None = None,
+    ) -> Applied:
+        """Write the rows of these outcomes in one commit.
+
+        arrived: refs whose bytes are new here, whether or not they could be indexed.
+        woken_by: the blob that these outcomes were said to wait for.
+        lacked: what blobs that are tried again lacked before.
+        """
+        change = _Change()
+        refused: dict[Ref, str] = {}
+        present = self._present(outcomes)
+        retry: dict[Ref, Ref] = {}
+        for outcome in outcomes:
+            if woken_by is not None:
+                change.batch.delete(needs_key(woken_by, outcome.ref))
+            if outcome.needs is not None:
+                again = lacked is not None and lacked.get(outcome.ref) == outcome.needs
+                if outcome.needs in present and not again:
+                    retry[outcome.ref] = outcome.needs
+                else:  # absent; or listed, but it can't be had
+                    self._wait(change, outcome, outcome.needs)
+            elif outcome.refused:
+                refused[outcome.ref] = outcome.refused
+                self._refuse(change, outcome)
+            else:
+                self._accept(change, outcome)
+        # After the others, because a target may be among them.
+        for outcome, deletion in change.deletions:
+            self._delete(change, outcome, deletion)
+        if change.batch:
+            self._rows.commit(change.batch)
+        self._any_waiting |= change.adds_waiting
+        self._any_refused |= bool(refused)
+        self._view.has_long_values |= change.adds_long
+        return Applied(refused, self._awaited({*arrived, *change.metas}), retry)
+
+    def _present(self, outcomes: Iterable[Outcome]) -> set[Ref]:
+        """What was absent when it was looked for, but arrived before we had the lock.
+
+        Who arrives after this finds the `pk|needs` row that is about to be written.
+        """
+        needed = {outcome.needs for outcome in outcomes if outcome.needs is not None}
+        return {found.ref for found in self._blobs.stat(needed)} if needed else set()
+
+    def _awaited(self, refs: Iterable[Ref]) -> set[Ref]:
+        if not self._any_waiting:
+            return set()
+        return {ref for ref in refs if self._has(needs_key(ref, ""))}
+
+    def _wait(self, change: _Change, outcome: Outcome, needed: Ref) -> None:
+        change.batch.set(missing_key(outcome.ref, needed), b"1")
+        change.batch.set(needs_key(needed, outcome.ref), b"")
+        change.adds_waiting = True
+
+    def _refuse(self, change: _Change, outcome: Outcome) -> None:
+        reason = outcome.refused.replace("\0", "\ufffd")[:_REASON_SIZE]
+        change.batch.set(refused_key(outcome.ref), reason.encode("utf-8", "replace"))
+        self._drop_waiting(change.batch, outcome.ref)
+
+    def _accept(self, change: _Change, outcome: Outcome) -> None:
+        change.metas[outcome.ref] = outcome.mime
+        for row in outcome.rows:
+            change.add(row)
+        change.add((meta_key(outcome.ref), f"{outcome.size}|{outcome.mime}".encode()))
+        if outcome.deletion is not None:
+            change.deletions.append((outcome, outcome.deletion))
+        else:
+            self._finish(change, outcome)
+
+    def _finish(self, change: _Change, outcome: Outcome) -> None:
+        change.batch.set(have_key(outcome.ref), b"%d|indexed" % outcome.size)
+        self._drop_waiting(change.batch, outcome.ref)
+        if self._any_refused:
+            change.batch.delete(refused_key(outcome.ref))
+
+    def _delete(self, change: _Change, outcome: Outcome, deletion: Deletion) -> None:
+        mime = change.metas.get(deletion.target)
+        if mime is None:
+            row = self._rows.get(meta_key(deletion.target))
+            if row is None:
+                self._postpone(change, outcome, deletion.target)
+                return
+            target_type = parse_meta(row).camli_type
+        else:
+            target_type = mime[len(SCHEMA_MIME) :] if mime.startswith(SCHEMA_MIME) else None
+        for added in deletion_rows(deletion, outcome.ref, target_type):
+            change.add(added)
+        self._finish(change, outcome)
+        change.batch.delete(needs_key(deletion.target, outcome.ref))
+
+    def _postpone(self, change: _Change, outcome: Outcome, target: Ref) -> None:
+        """A delete claim before its target: half indexed, as Perkeep has it, and remembered."""
+        change.batch.set(have_key(outcome.ref), b"%d" % outcome.size)
+        self._drop_waiting(change.batch, outcome.ref)
+        change.batch.set(needs_key(target, outcome.ref), _TARGET)
+        change.adds_waiting = True
+
+    def _drop_waiting(self, batch: Batch, have: Ref) -> None:
+        if not self._any_waiting:
+            return
+        for key, _ in self._rows.prefixed(missing_key(have, "")):
+            needed = key.decode().rpartition("|")[2]
+            batch.delete(key)
+            batch.delete(needs_key(needed, have))
