@@ -8,7 +8,7 @@ from itertools import accumulate, groupby
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..blob import Fetcher, Ref
-from ..errors import Corrupt, Invalid, NotFound
+from ..errors import Corrupt, Invalid, NotFound, StoreError
 from .parse import Part, Schema, parse_object
 
 MAX_DEPTH: Final = 100
@@ -228,12 +228,18 @@ def _windows(leaves: Iterable[Leaf]) -> Iterator[list[Leaf]]:
     """Leaves in runs worth fetching together."""
     window: list[Leaf] = []
     size = 0
-    for leaf in leaves:
-        window.append(leaf)
-        size += leaf.length
-        if len(window) == _WINDOW_CHUNKS or size >= _WINDOW_BYTES:
+    try:
+        for leaf in leaves:
+            window.append(leaf)
+            size += leaf.length
+            if len(window) == _WINDOW_CHUNKS or size >= _WINDOW_BYTES:
+                yield window
+                window, size = [], 0
+    except StoreError:
+        # What comes before the damage is good, and may be all that the caller wants.
+        if window:
             yield window
-            window, size = [], 0
+        raise
     if window:
         yield window
 
