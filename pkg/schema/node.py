@@ -7,7 +7,6 @@ that have such things (pkg/schema/README.md, "Metadata" and "Members of our own"
 import re
 import stat as modes
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
@@ -216,11 +215,12 @@ def _owner_number(schema: Schema, name: str) -> int | None:
 def _xattrs(value: object) -> Iterable[tuple[bytes, bytes]]:
     if not isinstance(value, dict):
         return
-    for name, text in value.items():
-        if name and "\0" not in name and isinstance(text, str):
+    for text, value_text in value.items():
+        name = unquote_to_bytes(text)
+        if name and b"\0" not in name and isinstance(value_text, str):
             try:
-                yield unquote_to_bytes(name), b64decode(text, validate=True)
-            except (Base64Error, ValueError):
+                yield name, b64decode(value_text, validate=True)
+            except ValueError:
                 continue
 
 
