@@ -54,7 +54,7 @@ class LocalDisk(Storage):
         path = path_of(self._root, ref)
         descriptor, identity, opened_ns = self._open(ref, path)
         try:
-            data = self._files.read_all(descriptor, min(identity.size, MAX_BLOB_SIZE) + 1)
+            data = self._files.read_all(descriptor, min(identity.size, MAX_BLOB_SIZE + 1))
         except OSError as error:
             raise translate(error, "fetch", path) from error
         finally:

@@ -2,13 +2,14 @@
 
 import itertools
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from ..blob import Ref, SizedRef
-from ..errors import ReadOnly
+from ..errors import ReadOnly, Unavailable
 from .filesystem import FileSystem, translate
 from .groupcommit import GroupCommit
 from .loose import folder_of, path_of
@@ -117,7 +118,7 @@ class LooseWriter:
                     raise translate(error, "remove", path) from error
                 folders.add(f"{self._root}/{folder_of(ref)}")
             try:
-                self._sync_folders(folders, whole=len(folders) > SMALL_GROUP)
+                self._sync_folders(folders)
             except OSError as error:
                 raise self._fail(error) from error
         for folder in folders:
@@ -152,11 +153,14 @@ class LooseWriter:
 
     def _exists(self, path: str) -> bool:
         try:
-            self._files.status(path)
+            status = self._files.status(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
             raise translate(error, "store", path) from error
+        if stat.S_ISDIR(status.st_mode):
+            # Refused here, where only this batch fails: the rename would fail for every sync.
+            raise Unavailable("store", path, "a folder lies where the file should be")
         return True
 
     def _create(self, waiting: _Waiting) -> None:
@@ -217,11 +221,14 @@ class LooseWriter:
         self._refuse_after_failure("sync")
         with self._waiting_lock:
             group = list(self._waiting.values())
-        whole = any(blob.descriptor is None for blob in group if not blob.is_renamed)
+        to_name = [blob for blob in group if not blob.is_renamed]
+        whole = self._files.can_sync_all and (
+            len(to_name) > SMALL_GROUP or any(blob.descriptor is None for blob in to_name)
+        )
         try:
-            self._sync_data(group, whole and self._files.can_sync_all)
-            self._rename(group)
-            self._sync_folders({blob.folder for blob in group}, whole)
+            self._sync_data(to_name, whole)
+            self._rename(to_name)
+            self._sync_folders({blob.folder for blob in group})
         except OSError as error:
             raise self._fail(error) from error
         for blob in group:
@@ -245,8 +252,6 @@ class LooseWriter:
         made it may ask only later.
         """
         for blob in group:
-            if blob.is_renamed:
-                continue
             try:
                 self._files.rename(blob.temporary, blob.path)
             except FileNotFoundError:
@@ -255,13 +260,15 @@ class LooseWriter:
                 raise translate(error, "store", blob.path) from error
             blob.is_renamed = True
 
-    def _sync_folders(self, folders: set[str], whole: bool) -> None:
+    def _sync_folders(self, folders: set[str]) -> None:
         with self._grown_lock:
-            grown, self._grown = self._grown, set()
-        if whole and self._files.can_sync_all:
+            folders |= self._grown
+            self._grown = set()
+        # A blob in a new folder needs up to four: its own, and those in which one was made.
+        if self._files.can_sync_all and len(folders) > 4 * SMALL_GROUP:
             self._files.sync_all(self._root_descriptor)
             return
-        for folder in sorted(folders | grown):
+        for folder in sorted(folders):
             try:
                 self._files.sync_folder(folder)
             except FileNotFoundError:
