@@ -93,7 +93,8 @@ def dumpconfig(session: Session, file: str | None) -> None:
     from ..server.config import load
 
     try:
-        low = load.low_level_of(load.read(chosen_file(file, os.environ), os.environ))
+        source = load.read(chosen_file(file, os.environ), os.environ)
+        low = load.low_level_of(source, os.environ)
     except ConfigError as error:
         # Not raised: Perkeep ends with the code of a failed command here, not of a wrong usage.
         session.output.problem(error)

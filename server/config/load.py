@@ -7,14 +7,14 @@ Nothing here reads the environment: `environ` is passed in.
 """
 
 import copy
-import tempfile
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ... import places
 from ...errors import ConfigError
-from . import high_keys, high_level, low_level, syntax
+from . import high_keys, high_level, low_level, prepare, syntax
 from .expressions import Expander
 from .identity import find_key_id
 from .record import LowConfig
@@ -66,7 +66,7 @@ def from_values(
 def _record(
     source: Source, environ: Mapping[str, str], reindex: bool, keep_going: bool
 ) -> LowConfig:
-    low = copy.deepcopy(low_level_of(source))
+    low = copy.deepcopy(low_level_of(source, environ))
     prefixes = low.get("prefixes")
     for entry in prefixes.values() if isinstance(prefixes, dict) else ():
         args = entry.get("handlerArgs") if isinstance(entry, dict) else None
@@ -76,7 +76,10 @@ def _record(
             args |= {"reindex": reindex, "keepGoing": keep_going}
         if entry.get("handler") == "jsonsign" and not args.get("secretRing"):
             args["secretRing"] = str(places.secret_ring_file(environ))
-    return low_level.record_of(low, source.path)
+    config = low_level.record_of(low, source.path)
+    if source.values.get("handlerConfig") is True:
+        return config
+    return dataclasses.replace(config, folders=prepare.folders_of(config.prefixes))
 
 
 def read(location: str | Path, environ: Mapping[str, str]) -> Source:
@@ -94,7 +97,7 @@ def read(location: str | Path, environ: Mapping[str, str]) -> Source:
     return source._replace(values=values)
 
 
-def low_level_of(source: Source) -> dict[str, object]:
+def low_level_of(source: Source, environ: Mapping[str, str]) -> dict[str, object]:
     """Return the low-level configuration, converted if it is of the high level.
 
     Raises ConfigError, of a high-level configuration also Untransformable.
@@ -102,7 +105,7 @@ def low_level_of(source: Source) -> dict[str, object]:
     if source.values.get("handlerConfig") is True:
         return dict(source.values)
     high_keys.check(source.values, source.name)
-    return high_level.convert(source.values, find_key_id, tempfile.gettempdir())
+    return high_level.convert(source.values, find_key_id, environ.get("TMPDIR") or "/tmp")  # noqa: S108 - as Perkeep
 
 
 def _expanded(source: Source, environ: Mapping[str, str]) -> dict[str, object]:

@@ -50,6 +50,7 @@ class LowConfig:
     https_cert, https_key: paths of PEM files, both or neither.
     prefixes: by path (`/bs/`), in no order that matters.
     path: the file that it came from, for messages; None when made in memory.
+    folders: those that `prepare.make_folders` makes if they are missing.
     source: the same as the object that it was read from (JSON of the low level); {} when the
     record was made directly.
     """
@@ -63,4 +64,5 @@ class LowConfig:
     https_key: str = ""
     limits: Limits = field(default_factory=Limits)
     path: Path | None = None
+    folders: tuple[Path, ...] = ()
     source: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,45 @@
+"""Folders that a high-level configuration takes for granted are made before the stores open."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ...errors import ConfigError
+from .record import LowConfig, Prefix
+
+_LOCAL: Final = ("/bs/", "/bs-loose/", "/bs-packed/", "/cache/")
+_WITH_FOLDER: Final = ("storage-filesystem", "storage-diskpacked")
+
+
+def folders_of(prefixes: Mapping[str, Prefix]) -> tuple[Path, ...]:
+    """Return the folders of the stores that a high-level configuration makes from `blobPath`."""
+    found = (prefixes[path] for path in _LOCAL if path in prefixes)
+    return tuple(
+        Path(str(prefix.args["path"])) for prefix in found if prefix.handler in _WITH_FOLDER
+    )
+
+
+def make_folders(config: LowConfig) -> None:
+    """Make the missing ones of `config.folders`, for the owner only.
+
+    Raises ConfigError where an index is there but its blobs are not: then a disk is not mounted,
+    rather than that the store is new.
+    """
+    index = _index_file(config)
+    for folder in config.folders:
+        if folder.is_dir():
+            continue
+        if folder == config.folders[0] and index and index.exists():
+            reason = f"the blobs' folder is missing, but their index {index} is there: is a disk"
+            raise ConfigError("open", folder, f"{reason} not mounted?")
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("make folder", folder, error.strerror or str(error)) from None
+
+
+def _index_file(config: LowConfig) -> Path | None:
+    prefix = config.prefixes.get("/index/")
+    storage = prefix.args.get("storage") if prefix else None
+    file = storage.get("file") if isinstance(storage, Mapping) else None
+    return Path(file) if isinstance(file, str) and file else None
