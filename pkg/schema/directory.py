@@ -63,9 +63,10 @@ def directory_members(blobs: Fetcher, directory: Ref | Schema) -> Iterator[Ref]:
 
 def _set_members(blobs: Fetcher, directory: object, top: Schema) -> Iterator[Ref]:
     # One iterator of refs to subsets for each level: the stack is the path from the top.
+    members = top.refs("members")
+    yield from members
+    path = [iter([] if members else top.refs("mergeSets"))]
     sets_read = 1
-    yield from top.refs("members")
-    path = [iter(_subsets(top))]
     while path:
         ref = next(path[-1], None)
         if ref is None:
@@ -75,13 +76,9 @@ def _set_members(blobs: Fetcher, directory: object, top: Schema) -> Iterator[Ref
         if len(path) > MAX_DEPTH or sets_read > MAX_SETS:
             raise Corrupt("list", directory, "sets in a circle, or beyond all reason")
         subset = _read_set(blobs, ref)
-        yield from subset.refs("members")
-        path.append(iter(_subsets(subset)))
-
-
-def _subsets(schema: Schema) -> list[Ref]:
-    """The subsets; none where there are members, which win."""
-    return [] if schema.refs("members") else schema.refs("mergeSets")
+        members = subset.refs("members")
+        yield from members
+        path.append(iter([] if members else subset.refs("mergeSets")))
 
 
 def _read_set(blobs: Fetcher, ref: Ref) -> Schema:

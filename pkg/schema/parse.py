@@ -53,7 +53,8 @@ class Schema:
         value = self.members.get(name)
         if not isinstance(value, list):
             return []
-        return [ref for item in value if (ref := parse_ref(item)) is not None]
+        refs = (item if isinstance(item, Ref) else parse_ref(item) for item in value)
+        return [ref for ref in refs if ref is not None]
 
     def integer(self, name: str) -> int | None:
         value = self.members.get(name)
