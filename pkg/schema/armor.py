@@ -20,15 +20,20 @@ _BLOCK = re.compile(
     re.MULTILINE,
 )
 _END = re.compile(rb"^-----END ", re.MULTILINE)
-_CHECKSUM = re.compile(rb"^=([A-Za-z0-9+/]{4})[ \t\r]*$", re.MULTILINE)
+_CHECKSUM = re.compile(rb"^(=[A-Za-z0-9+/]{4})[ \t\r]*$", re.MULTILINE)
 
 
 class Block(NamedTuple):
-    """One armored block. `is_intact` is False if it carries a checksum that does not fit."""
+    """One armored block, with its checksum line (`=` and four characters) if it has one."""
 
     kind: str
     data: bytes
-    is_intact: bool
+    checksum: str = ""
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the checksum fits or is absent."""
+        return self.checksum in ("", checksum(self.data))
 
 
 def encode(kind: str, data: bytes) -> str:
@@ -54,8 +59,7 @@ def blocks(text: bytes) -> Iterator[Block]:
         sum_line = _CHECKSUM.search(body)
         encoded = body[: sum_line.start()] if sum_line else body
         data = unbase64(encoded.translate(None, b" \t"))
-        is_intact = sum_line is None or a2b_base64(sum_line[1]) == _crc24(data)
-        yield Block(start[1].decode(), data, is_intact)
+        yield Block(start[1].decode(), data, sum_line[1].decode() if sum_line else "")
 
 
 def unbase64(text: bytes) -> bytes:
@@ -68,14 +72,10 @@ def unbase64(text: bytes) -> bytes:
 
 def checksum(data: bytes) -> str:
     """The checksum line of these bytes: `=` and four characters."""
-    return "=" + b64encode(_crc24(data)).decode()
-
-
-def _crc24(data: bytes) -> bytes:
     crc = 0xB704CE
     for byte in data:
         crc = (crc << 8 & 0xFFFFFF) ^ _CRC_OF_TOP_BYTE[(crc >> 16) ^ byte]
-    return crc.to_bytes(3, "big")
+    return "=" + b64encode(crc.to_bytes(3, "big")).decode()
 
 
 def _crc_of_top_byte(byte: int) -> int:

@@ -152,16 +152,18 @@ def test_any_numbers_make_a_key_or_a_clear_error(noise: bytes, algorithm: int) -
 @given(st.binary(max_size=2000))
 def test_armor_gives_back_what_it_covers(data: bytes) -> None:
     text = armor.encode(armor.PRIVATE_KEY, data).encode()
-    assert list(armor.blocks(text)) == [armor.Block(armor.PRIVATE_KEY, data, True)]
+    block = armor.Block(armor.PRIVATE_KEY, data, armor.checksum(data))
+    assert block.is_intact
+    assert list(armor.blocks(text)) == [block]
     crlf = b"words before\n" + text.replace(b"\n", b"\r\n") + b"\r\nwords after"
-    assert list(armor.blocks(crlf)) == [armor.Block(armor.PRIVATE_KEY, data, True)]
+    assert list(armor.blocks(crlf)) == [block]
     twice = text + b"\n" + text
-    assert [block.data for block in armor.blocks(twice)] == [data, data]
+    assert list(armor.blocks(twice)) == [block, block]
 
 
 def test_armor_with_headers_without_checksum_or_end_is_read() -> None:
     text = b"-----BEGIN PGP SIGNATURE-----\nVersion: x\nComment: a: b\n\nYWJj\n"
-    assert list(armor.blocks(text)) == [armor.Block("PGP SIGNATURE", b"abc", True)]
+    assert list(armor.blocks(text)) == [armor.Block("PGP SIGNATURE", b"abc")]
 
 
 def test_a_wrong_checksum_is_noted() -> None:

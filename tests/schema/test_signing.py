@@ -2,12 +2,16 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peatkeep.blob import Ref
-from peatkeep.errors import Invalid, NotFound, TooLarge
-from peatkeep.schema.signing import SEPARATOR, ZERO_TIME_S, public_key, verify
+from peatkeep.errors import Invalid, NotFound, TooLarge, Unsupported
+from peatkeep.schema.keyring import read_ring
+from peatkeep.schema.openpgp import write_number, write_packet
+from peatkeep.schema.signing import SEPARATOR, ZERO_TIME_S, Signer, public_key, verify
 from tests.schema.keys import VECTORS, Blobs, key_blobs, signer, vectors
 
 SIGNING = vectors("signing.json")
@@ -140,6 +144,42 @@ def test_a_blob_signed_for_a_key_of_another_name_waits_for_a_blob_of_that_name()
     with pytest.raises(NotFound):
         verify(signed, KEYS)
     assert verify(signed, key_blobs("A")).key_id == A.key_id
+
+
+def curve_ring(curve: ec.EllipticCurve, object_id: str) -> bytes:
+    """A ring with a new key on this curve."""
+    key = ec.generate_private_key(curve)
+    point = key.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    oid = bytes.fromhex(object_id)
+    public = b"\x04\0\0\0\0\x13" + bytes([len(oid)]) + oid
+    public += write_number(int.from_bytes(point, "big"))
+    secret = write_number(key.private_numbers().private_value)
+    return write_packet(5, public + b"\0" + secret + (sum(secret) % 65536).to_bytes(2, "big"))
+
+
+@pytest.mark.parametrize(
+    ("curve", "object_id"),
+    [
+        (ec.SECP256R1(), "2a8648ce3d030107"),
+        (ec.SECP384R1(), "2b81040022"),
+        (ec.SECP521R1(), "2b81040023"),
+    ],
+)
+def test_a_key_on_each_nist_curve_signs_and_verifies(
+    curve: ec.EllipticCurve, object_id: str
+) -> None:
+    (key,) = read_ring(curve_ring(curve, object_id))
+    data = Signer(key).sign_members({"camliType": "permanode"}, 10**18)
+    assert verify(data, Blobs(key.public_text)).key_id == key.key_id
+    with pytest.raises(Invalid):
+        verify(data.replace(b"permanode", b"permanodE"), Blobs(key.public_text))
+
+
+def test_a_key_on_another_curve_does_not_sign() -> None:
+    with pytest.raises(Unsupported, match="not a NIST P curve"):
+        read_ring(curve_ring(ec.SECP256K1(), "2b8104000a"))
 
 
 def test_a_signature_by_an_elliptic_curve_key_is_repeatable() -> None:
