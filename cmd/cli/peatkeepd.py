@@ -81,7 +81,7 @@ def peatkeepd(
         _log_to_stderr(syslog)
         if configuration is None:
             return None
-        return _serve(configuration, _teller(session.output, first, openbrowser))
+        return _serve(session.output, configuration, _teller(session.output, first, openbrowser))
     except ConfigError as error:
         # Not raised: a configuration that can't be used is no wrong usage here, as in Perkeep.
         session.output.problem(error)
@@ -167,11 +167,18 @@ def _log_to_stderr(syslog: bool) -> None:
     logging.getLogger().addHandler(handler)
 
 
-def _serve(configuration: "LowConfig", ready: Callable[[str], None]) -> int:
+def _serve(output: Output, configuration: "LowConfig", ready: Callable[[str], None]) -> int:
+    from ..server.config import tls
     from ..server.config.prepare import make_folders
     from ..server.serve import serve
 
     make_folders(configuration)
+    configured = configuration.https_cert
+    configuration = tls.with_certificate(configuration, os.environ)
+    if configuration.https and not configured:
+        fingerprint = tls.fingerprint(configuration.https_cert)
+        output.note(f"self-signed certificate {configuration.https_cert}; its clients need")
+        output.note(f'  "trustedCerts": ["{fingerprint}"]')
     return serve(configuration, ready=ready, environ=os.environ)
 
 

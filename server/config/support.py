@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ...errors import ConfigError
+from . import tls
 from .record import LowConfig, Prefix
 
 _HANDLERS: Final = frozenset(
@@ -120,5 +121,9 @@ def _auth_problems(config: LowConfig) -> Iterator[str]:
 
 
 def _tls_problems(config: LowConfig) -> Iterator[str]:
-    if config.https and not config.https_cert:
-        yield ("https: this version makes no certificates yet: set httpsCert and httpsKey to files")
+    name = tls.public_name(config)
+    if config.https and not config.https_cert and name:
+        yield (
+            f"https: this version gets no certificate for {name} from Let's Encrypt yet:"
+            " set httpsCert and httpsKey, or let a proxy in front of it do TLS"
+        )
