@@ -152,14 +152,24 @@ class FileReader:
             self._fetch_ahead([piece for piece in window if isinstance(piece, _Branch)], fetch_many)
         pieces: list[Leaf | _Branch] = []
         for piece in window:
-            if isinstance(piece, _Branch) and (not pieces or self._is_ready(piece, len(pieces))):
-                if piece.depth > MAX_DEPTH:
-                    raise Corrupt("read", piece.ref, f"over {MAX_DEPTH} levels, or in a circle")
-                node = self._node(piece.ref)
-                pieces += node.cut(piece.offset, piece.length, piece.file_offset, piece.depth + 1)
-            else:
+            if not isinstance(piece, _Branch) or (
+                pieces and not self._is_ready(piece, len(pieces))
+            ):
                 pieces.append(piece)
+                continue
+            try:
+                pieces += self._inside(piece)
+            except Corrupt:
+                if not pieces:
+                    raise
+                pieces.append(piece)  # the error waits for its turn: what comes before is good
         frontier.extendleft(reversed(pieces))
+
+    def _inside(self, branch: _Branch) -> list[Leaf | _Branch]:
+        if branch.depth > MAX_DEPTH:
+            raise Corrupt("read", branch.ref, f"over {MAX_DEPTH} levels, or in a circle")
+        node = self._node(branch.ref)
+        return node.cut(branch.offset, branch.length, branch.file_offset, branch.depth + 1)
 
     def _is_ready(self, branch: _Branch, pieces_count: int) -> bool:
         return pieces_count < _LOOKAHEAD_GROWTH and self._nodes.get(branch.ref) is not None

@@ -299,16 +299,22 @@ def test_a_broken_file_never_gives_wrong_bytes(
         b"".join(FileReader(blobs, ref).stream(fetch_many=blobs.fetch_many if in_batches else None))
 
 
-def test_the_bytes_before_the_damage_are_served(blobs: "Blobs") -> None:
-    raw = blobs.put_bytes(b"0123456789")
-    parts = [{"blobRef": raw, "size": 10}, {"bytesRef": Ref.of(b"absent"), "size": 10}]
-    for fetch_many in (None, blobs.fetch_many):
-        stream = FileReader(blobs, blobs.put(camliType="file", parts=parts)).stream(
-            0, 20, fetch_many
-        )
-        assert next(stream) == b"0123456789"
-        with pytest.raises(NotFound):
-            next(stream)
+@pytest.mark.parametrize("in_batches", [False, True])
+@pytest.mark.parametrize(
+    "name", [name for name in BROKEN_PARTS if name not in ("null part", "both refs")]
+)
+def test_the_bytes_before_the_damage_are_served(
+    blobs: "Blobs", name: str, in_batches: bool
+) -> None:
+    for data in (b"0123456789", *SUBTREES.values()):
+        blobs.put_bytes(data)
+    error, part = BROKEN_PARTS[name]
+    parts = [{"bytesRef": GOOD, "size": 5}, {"blobRef": RAW, "size": 10}, part]
+    reader = FileReader(blobs, blobs.put(camliType="file", parts=parts))
+    stream = reader.stream(fetch_many=blobs.fetch_many if in_batches else None)
+    assert [next(stream), next(stream)] == [b"01234", b"0123456789"]
+    with pytest.raises(error):
+        next(stream)
 
 
 @pytest.mark.parametrize(
