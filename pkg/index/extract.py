@@ -27,6 +27,7 @@ from .rows import (
     file_info_row,
     path_rows,
     recent_row,
+    utf8,
     value_row,
 )
 
@@ -114,7 +115,7 @@ def _reason(error: StoreError) -> str:
 
 def _clean(camli_type: str) -> str:
     """Any text can stand as a type in a foreign blob; a row takes no NUL and no surrogates."""
-    return camli_type.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return utf8(camli_type.replace("\0", "\ufffd")).decode()
 
 
 def _rows(

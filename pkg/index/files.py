@@ -46,16 +46,17 @@ def file_rows(ref: Ref, schema: Schema, blobs: Fetcher, zone: tzinfo) -> list[Ro
     elif mime.startswith("audio/"):
         for tag, value in media_tags(content).items():
             rows.append((f"mediatag|{whole_ref}|{tag}".encode(), esc(value).encode()))
-    rows.append((f"filetimes|{ref}".encode(), esc(_times_text(times_ns)).encode()))
+    rows.append((f"filetimes|{ref}".encode(), _times_text(times_ns)))
     return rows
 
 
-def _times_text(times_ns: list[int]) -> str:
-    """The times oldest first; of two, one up to 1980 is a clock that was never set."""
+def _times_text(times_ns: list[int]) -> bytes:
+    """The times oldest first, escaped; of two, one up to 1980 is a clock that was never set."""
     times_ns = sorted(times_ns)
     if len(times_ns) == 2 and times_ns[0] <= _YEAR_1980_NS:
         del times_ns[0]
-    return ",".join(format_time(time_ns) for time_ns in times_ns)
+    texts = [format_time(time_ns).replace(":", "%3A") for time_ns in times_ns]
+    return "%2C".join(texts).encode()
 
 
 # -- content ------------------------------------------------------------------------------------

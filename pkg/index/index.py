@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, tzinfo
-from itertools import islice
+from itertools import groupby, islice
 from typing import Final, NamedTuple
 
 from ..blob import Ref
@@ -11,8 +11,8 @@ from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, NotFound
 from ..sorted.kv import KeyValue
 from .extract import Outcome, extract
-from .layout import prepare
-from .rows import NEEDS, SCHEMA_VERSION, SCHEMA_VERSION_KEY, have_key, parse_have
+from .layout import prepare, wipe
+from .rows import STATE_KEY, have_key, parse_have
 from .sources import LocalFirst
 from .storage import IndexStorage
 from .view import View
@@ -71,20 +71,22 @@ class Index:
     ) -> None:
         """Open, or begin. Raises Unsupported for rows of another version.
 
-        Blobs that could be completed when an earlier process ended are completed now.
+        When the process before did not close it, or Perkeep wrote it, the stored blobs are
+        compared with the rows, and what is lacking is done now.
         """
         self._rows = rows
         self._blobs = blobs
         self._zone = zone
         self._lock = threading.Lock()
-        prepare(rows)
+        may_lack_blobs = prepare(rows)
         self.view: Final = View(rows, tuple(owner_key_ids))
         self._writer = Writer(rows, blobs, self.view)
         self.storage: Final = IndexStorage(rows, self.receive)
-        self._resume()
+        if may_lack_blobs:
+            self.catch_up()
 
     def receive(self, blobs: Sequence[tuple[Ref, bytes]]) -> None:
-        """Index blobs that are stored. When it returns their rows are durable.
+        """Index blobs that are stored; when it returns they are found.
 
         Raises IndexRefused for those that never can be, after the others are indexed.
         """
@@ -94,19 +96,21 @@ class Index:
 
     def catch_up(self, progress: Progress | None = None) -> Report:
         """Index what is stored but unknown here: after a crash, or a time without an index."""
+        self._resume()
         return self._index_all(self._unknown(), progress)
 
     def reindex(self, progress: Progress | None = None) -> Report:
         """Wipe all rows and read every stored blob again. Refused blobs are reported."""
         with self._lock:
-            self._rows.wipe()
-            self._rows.set(SCHEMA_VERSION_KEY, SCHEMA_VERSION)
-            prepare(self._rows)
+            wipe(self._rows)
             self._writer.refresh()
         return self._index_all(((b.ref, b.data) for b in self._blobs.stream()), progress)
 
     def close(self) -> None:
-        self._rows.close()
+        """Make all rows durable, and give them back."""
+        with self._lock:
+            self._rows.delete(STATE_KEY)
+            self._rows.close()
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -171,15 +175,12 @@ class Index:
 
     def _resume(self) -> None:
         """Try what a process left that ended between an arrival and its consequences."""
-        ready = set()
-        previous = ""
-        for key, _ in self._rows.prefixed(NEEDS):
-            needed = key.decode().split("|")[2]
-            if needed != previous:
-                previous = needed
-                if self._rows.get(have_key(needed)) is not None:
-                    ready.add(Ref.trusted(needed))
-        self._wake(ready, LocalFirst({}, self._blobs))
+        needed = (ref for ref, _ in groupby(self._writer.waiting(), lambda pair: pair[1]))
+        while page := list(islice(needed, PAGE_BLOBS)):
+            indexed = self._rows.get_many([have_key(ref) for ref in page])
+            ready = {Ref.trusted(key.decode()[5:]) for key in indexed}
+            ready |= {found.ref for found in self._blobs.stat(page)}
+            self._wake(ready, LocalFirst({}, self._blobs))
 
     # -- many blobs -----------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What kind of data these bytes are: ordered rules, fixed tables (pkg/index/README.md, "MIME")."""
 
-from typing import Final, NamedTuple
+import re
+from typing import Final
 
 FILE_HEAD_SIZE: Final = 1024
 BLOB_HEAD_SIZE: Final = 1024 * 1024
@@ -9,22 +10,8 @@ BLOB_HEAD_SIZE: Final = 1024 * 1024
 _BROWSER_HEAD_SIZE: Final = 512
 
 
-class _Magic(NamedTuple):
-    offset: int
-    prefix: bytes
-    mime: str
-
-
-def _magic(table: str) -> tuple[_Magic, ...]:
-    rows = []
-    for line in table.strip().splitlines():
-        offset, digits, mime = line.split()
-        rows.append(_Magic(int(offset), bytes.fromhex(digits), mime))
-    return tuple(rows)
-
-
-# The first match wins, so the order is part of the rule.
-_MAGIC: Final = _magic("""
+# Offset, first bytes there, kind. The first match wins, so the order is part of the rule.
+_MAGIC_TABLE: Final = """
 0 474946383761 image/gif
 0 474946383961 image/gif
 0 ffd8ffe2 image/jpeg
@@ -92,7 +79,22 @@ _MAGIC: Final = _magic("""
 8 38535658 audio/x-aiff
 0 0001000000 application/x-font-ttf
 0 64383a616e6e6f756e6365 application/x-bittorrent
-""")
+"""
+
+
+def _magic(table: str) -> tuple[re.Pattern[bytes], tuple[str, ...]]:
+    """The table as one expression, its rows as groups in order, and the kinds by group."""
+    groups, mimes = [], []
+    for line in table.strip().splitlines():
+        offset, digits, mime = line.split()
+        # One byte more than the prefix: a file that is nothing but its magic is not meant.
+        prefix = re.escape(bytes.fromhex(digits)).replace(b"\0", rb"\x00")
+        groups.append(rb"(.{%d}%b.)" % (int(offset), prefix))
+        mimes.append(mime)
+    return re.compile(b"|".join(groups), re.DOTALL), tuple(mimes)
+
+
+_MAGIC, _MAGIC_MIMES = _magic(_MAGIC_TABLE)
 
 _BY_EXTENSION: Final = {
     ".ai": "application/postscript",
@@ -206,6 +208,8 @@ _CONTAINERS: Final = (
 )
 """What stands at 0 and, after a 4-byte length, at 8."""
 
+_ALL_STARTS: Final = tuple(row[0] for row in (*_BROWSER_STARTS, *_CONTAINERS))
+
 
 def sniff(head: bytes, file_name: bytes = b"") -> str:
     """The MIME type, without parameters except a UTF-16 charset; "" when unknown.
@@ -217,10 +221,9 @@ def sniff(head: bytes, file_name: bytes = b"") -> str:
 
 
 def _by_content(head: bytes) -> str:
-    for offset, prefix, mime in _MAGIC:
-        # Longer than the prefix: a file that is nothing but its magic falls to the later rules.
-        if head.startswith(prefix, offset) and len(head) > offset + len(prefix):
-            return mime
+    match = _MAGIC.match(head)
+    if match is not None and match.lastindex is not None:
+        return _MAGIC_MIMES[match.lastindex - 1]
     if _is_heic(head):
         return "image/heic"
     if _is_svg(head):
@@ -257,12 +260,13 @@ def _as_browsers_do(head: bytes) -> str:
         for start in _HTML_STARTS:
             if lower.startswith(start) and text[len(start) : len(start) + 1] in (b" ", b">"):
                 return "text/html"
-    for start, mime in _BROWSER_STARTS:
-        if head.startswith(start):
-            return mime
-    for start, form, mime in _CONTAINERS:
-        if head.startswith(start) and head.startswith(form, 8):
-            return mime
+    if head.startswith(_ALL_STARTS):
+        for start, mime in _BROWSER_STARTS:
+            if head.startswith(start):
+                return mime
+        for start, form, mime in _CONTAINERS:
+            if head.startswith(start) and head.startswith(form, 8):
+                return mime
     if _has_mp4_brand(head):
         return "video/mp4"
     if head[:34] == bytes(34) and head[34:36] == b"LP":

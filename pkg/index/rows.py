@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import quote_plus, unquote_to_bytes
 
@@ -22,6 +23,10 @@ NEEDS: Final = b"pk|needs|"
 REFUSED: Final = b"pk|refused|"
 OWN_VERSION_KEY: Final = b"pk|version"
 OWN_VERSION: Final = b"1"
+STATE_KEY: Final = b"pk|state"
+IN_USE: Final = b"in use"
+WIPING: Final = b"wiping"
+"""There while an index is open: found at the next start, the end was not a clean one."""
 
 SCHEMA_MIME: Final = "application/json; camliType="
 
@@ -33,6 +38,7 @@ PATH_ATTRIBUTE: Final = "camliPath:"
 _PART_SIZE: Final = 60_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII)
+_PLAIN_BYTES = re.compile(rb"[A-Za-z0-9_.~-]*")
 _REVERSED_DIGITS: Final = str.maketrans("0123456789", "9876543210")
 
 
@@ -53,7 +59,12 @@ def esc(text: str | bytes) -> str:
         if _PLAIN.fullmatch(text):
             return text
         text = utf8(text)
+    elif _PLAIN_BYTES.fullmatch(text):
+        return text.decode()
     return quote_plus(text, safe="~")
+
+
+_esc_mime = lru_cache(maxsize=256)(esc)  # of the few kinds that there are
 
 
 def unesc_bytes(text: str) -> bytes:
@@ -249,7 +260,7 @@ class FileInfo(NamedTuple):
 
 
 def file_info_row(ref: Ref, info: FileInfo) -> Row:
-    value = f"{info.size}|{esc(info.name)}|{esc(info.mime)}|{info.whole_ref or ''}"
+    value = f"{info.size}|{esc(info.name)}|{_esc_mime(info.mime)}|{info.whole_ref or ''}"
     return f"fileinfo|{ref}".encode(), value.encode()
 
 
