@@ -1,6 +1,5 @@
 """The ASGI application: finds the mount and the route, asks for the right, answers errors."""
 
-import asyncio
 import logging
 from collections.abc import Iterable
 
@@ -49,12 +48,21 @@ class App:
         if self.table.lacks_only_the_slash(path):
             return redirect(request, _with_query(request, path + "/"), 307)
         mount = self.table.mount_of(path)
-        route = route_of(mount, request, path) if mount is not None else None
-        if mount is None or route is None:
+        if mount is None:
             return plain("404 page not found", 404)
         if mount.internal:
             return plain("Unauthorized", 401)
+        answer = await self._below(mount, request, path)
+        for name, value in mount.headers.items():
+            answer.headers[name] = value
+        return answer
+
+    async def _below(self, mount: Mount, request: Request, path: str) -> Response:
+        """The answer of the mount's route. Errors of all kinds become answers here."""
         try:
+            route = route_of(mount, request, path)
+            if route is None:
+                return plain("404 page not found", 404)
             if route.right:
                 if not self._auth.allows(request, route.right):
                     return typed(b"", HTML) if mount.stealth else unauthorized()
@@ -63,15 +71,14 @@ class App:
             return await route.handler(request)
         except HttpError as error:
             return http_error(request, error)
-        except (ClientDisconnect, asyncio.CancelledError):
+        except StoreError as error:
+            log.warning("%s %s: %s", request.method, path, error)
+            return store_error(request, error, is_local=self._auth.peers.is_own(request))
+        except ClientDisconnect:
             raise
         except Exception as error:
-            if isinstance(error, StoreError):
-                log.warning("%s %s: %s", request.method, path, error)
-            else:
-                log.exception("%s %s", request.method, path)
-            is_local = self._auth.peers.is_own(request)
-            return store_error(request, error, is_local=is_local)
+            log.exception("%s %s", request.method, path)
+            return store_error(request, error, is_local=self._auth.peers.is_own(request))
 
 
 class BrokenOff(Exception):

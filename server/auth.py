@@ -220,6 +220,12 @@ class Auth:
             return True
         return any(needed in mode.rights(request) for mode in self.modes)
 
+    def is_password(self, request: Request) -> bool:
+        """Whether the request's own name and password open everything."""
+        return any(
+            isinstance(mode, Passwords) and Right.ALL in mode.rights(request) for mode in self.modes
+        )
+
     def token_for(self, request: Request) -> str:
         """The token to publish to this client: it opens what its credentials open, no more."""
         if any(isinstance(mode, Everybody) for mode in self.modes):

@@ -41,10 +41,8 @@ class Root:
     def _page(self) -> str:
         """The page of the reference, word for word: monitors look for it."""
         version = html.escape(self._world.version)
-        parts = [
-            f"<p>This is perkeepd ({version}), a <a href='http://perkeep.org'>Perkeep</a>"
-            " server.</p>"
-        ]
+        perkeep = "<a href='http://perkeep.org'>Perkeep</a>"
+        parts = [f"<p>This is perkeepd ({version}), a {perkeep} server.</p>"]
         for handler, words in (
             ("ui", "To manage your content, access the"),
             ("status", "To view status, see"),

@@ -4,7 +4,8 @@ A mount is one handler of the configuration at its place; the routes below it ar
 so the last one is its answer to all else. Tests walk these tables (tests/server/test_authmatrix).
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -51,7 +52,7 @@ class Mount(NamedTuple):
 
     prefix: the path that it serves, ending in `/` unless it is a single page. kind: its type, for
     messages and tables. internal: answers nobody from outside. stealth: tells those without the
-    right nothing at all.
+    right nothing at all. headers: stand on every answer below the prefix.
     """
 
     prefix: str
@@ -59,6 +60,7 @@ class Mount(NamedTuple):
     routes: Sequence[Route]
     internal: bool = False
     stealth: bool = False
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Table:

@@ -162,6 +162,7 @@ def serve(
         service = Service(config, environ=environ, address=address_text(bound), reindex=reindex)
         try:
             server = http_server(service, lambda: ready(service.world.base_url))
+            service.restart = server.restart
             service.start()
             server.run(sockets=[bound])
         finally:

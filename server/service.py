@@ -4,28 +4,40 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 
+from ..blob import Ref
 from ..errors import ConfigError
+from ..index.index import Index
 from .app import App
 from .auth import Auth
 from .blobs import Blobs
 from .config.record import LowConfig, Prefix
+from .debug import Debug, RecentLog
 from .discovery import Discovery
+from .help import Help
+from .importer import Importer
 from .peers import LocalPeers
 from .root import Root
 from .routes import Mount
-from .topology import STORAGE, Topology
+from .search import Search
+from .share import Share
+from .sighelper import SigHelper, key_of
+from .status import Restart, Status
+from .syncing import Sync, SyncPage
+from .topology import INDEX, STORAGE, IndexDoor, Topology
+from .ui import Ui
 from .uploads import Uploads
-from .world import World
-
-log = logging.getLogger("peatkeep.server")
+from .vivify import Vivifier
+from .world import World, text_arg
 
 Builder = Callable[["Service", str, Prefix], Iterable[Mount]]
+
+VARY = {"Vary": "Accept"}
 
 
 class Service:
     """One server without its socket: `app` answers, `close` gives all back.
 
-    Raises ConfigError for a configuration that does not hold together, and what opening raises.
+    restart: set by whoever can start the program anew.
     """
 
     def __init__(
@@ -36,65 +48,176 @@ class Service:
         address: str = "",
         reindex: bool = False,
     ) -> None:
-        """environ: the environment, by default that of the process. address: `host:port`."""
+        """environ: the environment, by default that of the process. address: `host:port`.
+
+        Raises ConfigError for a configuration that does not hold together, and what opening the
+        stores raises.
+        """
+        self.restart: Restart | None = None
+        self.syncs: dict[str, Sync] = {}
         environ = os.environ if environ is None else environ
         auth = Auth([config.auth], LocalPeers(environ))
         topology = Topology(config, reindex=reindex)
         try:
             self.world = World(config, topology, auth, environ, address=address)
-            mounts = [
-                mount
-                for prefix, conf in config.prefixes.items()
-                if conf.enabled
-                for mount in self._mounts(prefix, conf)
-            ]
-            self.app = App(mounts, auth)
+            self.sighelpers = self._sighelpers()
+            self._log = RecentLog()
+            mounts = [mount for prefix in config.prefixes for mount in self._mounts(prefix)]
+            self.app = App([*mounts, *Debug(self.world, self._log).mounts()], auth)
         except BaseException:
             topology.close()
             raise
 
-    def _mounts(self, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    def _sighelpers(self) -> dict[str, SigHelper]:
+        """First of all handlers: others want to sign, or to say who signs."""
+        world = self.world
+        made = {}
+        for prefix, conf in world.enabled("jsonsign"):
+            ring, key_id = text_arg(prefix, conf, "secretRing"), text_arg(prefix, conf, "keyId")
+            key = key_of(prefix, ring, key_id)
+            place = text_arg(prefix, conf, "publicKeyDest")
+            destination = world.topology.storage(place) if place else None
+            made[prefix] = SigHelper(prefix, key, world.bridge, destination)
+        return made
+
+    def _mounts(self, prefix: str) -> Iterable[Mount]:
+        conf = self.world.config.prefixes[prefix]
+        if not conf.enabled:
+            return ()
         kind = STORAGE if conf.handler.startswith(STORAGE) else conf.handler
         builder = BUILDERS.get(kind)
         if builder is None:
             raise ConfigError("configure", prefix, f"unknown handler {conf.handler!r}")
         return builder(self, prefix, conf)
 
+    @property
+    def sighelper(self) -> SigHelper | None:
+        return next(iter(self.sighelpers.values()), None)
+
+    def index(self, prefix: str, conf: Prefix) -> Index:
+        """The index that a handler names in its argument `index`. Raises ConfigError."""
+        place = text_arg(prefix, conf, "index")
+        if place not in self.world.topology.indexes:
+            raise ConfigError("configure", f"{prefix} ({conf.handler})", f"no index at {place!r}")
+        return self.world.topology.indexes[place]
+
     def start(self) -> None:
-        """Begin the work in the background."""
+        """Store the public key and begin the work in the background."""
+        logging.getLogger("peatkeep").addHandler(self._log)
+        for helper in self.sighelpers.values():
+            helper.store_public_key()
+        for sync in self.syncs.values():
+            sync.start()
 
     def close(self) -> None:
-        """Stop background work and close the stores."""
+        """Stop the background work and close the stores."""
+        for sync in self.syncs.values():
+            sync.stop()
+        logging.getLogger("peatkeep").removeHandler(self._log)
         self.world.topology.close()
 
 
 def _storage(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     world = service.world
     storage = world.topology.storage(prefix)
+    if conf.handler == INDEX:
+        storage = IndexDoor(storage, world.topology.storage(text_arg(prefix, conf, "blobSource")))
+    helper = service.sighelper
+    vivifier = Vivifier(storage, world.bridge, helper.signer) if helper else None
     blobs = Blobs(
         storage,
         world.bridge,
         hubs=world.topology.hubs(prefix),
-        uploads=Uploads(storage, world.bridge),
+        uploads=Uploads(storage, world.bridge, vivifier.vivify if vivifier else None),
         deletable=conf.deletable,
     )
     yield Mount(prefix + "camli/", "storage", blobs.routes, conf.internal)
 
 
+def _discovery(service: Service) -> Discovery | None:
+    """By the arguments of the root handler, without which nobody would know them."""
+    for _, conf in service.world.enabled("root"):
+        helper = service.sighelpers.get(str(conf.args.get("jsonSignRoot")))
+        return Discovery(service.world, conf.args, helper.document if helper else None)
+    return None
+
+
 def _root(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
-    discovery = Discovery(service.world, conf.args, None)
+    discovery = _discovery(service)
+    assert discovery is not None
     root = Root(service.world, discovery)
     yield Mount(prefix, "root", root.routes, conf.internal, conf.args.get("stealth") is True)
 
 
-def _none(_service: Service, _prefix: str, _conf: Prefix) -> Iterable[Mount]:
-    return ()
+def _jsonsign(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    yield Mount(prefix, "jsonsign", service.sighelpers[prefix].routes, conf.internal)
+
+
+def _ui(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    world = service.world
+    roots = [text_arg(place, root, "blobRoot") for place, root in world.enabled("root")]
+    if not roots or not roots[0]:
+        raise ConfigError("configure", f"{prefix} (ui)", "the root handler names no blobRoot")
+    ui = Ui(prefix, world.topology.storage(roots[0]), world.bridge, _discovery(service))
+    yield Mount(prefix, "ui", ui.routes, conf.internal, headers=VARY)
+
+
+def _share(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    world = service.world
+    view = service.index(prefix, conf).view
+
+    def is_deleted(ref: Ref) -> bool:
+        return view.is_deleted(ref)
+
+    share = Share(
+        prefix,
+        world.topology.storage(text_arg(prefix, conf, "blobRoot")),
+        world.bridge,
+        is_deleted=is_deleted,
+        is_owner=view.owner_key_ids.__contains__,
+    )
+    yield Mount(prefix, "share", share.routes, conf.internal)
+
+
+def _search(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    search = Search(prefix, service.index(prefix, conf).view, service.world.bridge)
+    yield Mount(prefix, "search", search.routes, conf.internal)
+
+
+def _sync(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    source, target = text_arg(prefix, conf, "from"), text_arg(prefix, conf, "to")
+    topology = service.world.topology
+    watched = topology.storage(source)
+    sync = Sync(watched, watched.hub, topology.storage(target))
+    service.syncs[prefix] = sync
+    page = SyncPage(prefix, source, target, sync)
+    yield Mount(prefix, "sync", page.routes, conf.internal)
+
+
+def _status(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    status = Status(prefix, service.world, service.syncs, lambda: service.restart)
+    yield Mount(prefix, "status", status.routes, conf.internal)
+
+
+def _help(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    helper = service.sighelper
+    page = Help(service.world, helper.signer.key_id if helper else "")
+    yield Mount(prefix, "help", page.routes, conf.internal)
+
+
+def _importer(_: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    yield Mount(prefix, "importer", Importer().routes, conf.internal)
 
 
 BUILDERS: dict[str, Builder] = {
     STORAGE: _storage,
     "root": _root,
-    **dict.fromkeys(
-        ("search", "jsonsign", "ui", "share", "sync", "status", "help", "importer"), _none
-    ),
+    "jsonsign": _jsonsign,
+    "ui": _ui,
+    "share": _share,
+    "search": _search,
+    "sync": _sync,
+    "status": _status,
+    "help": _help,
+    "importer": _importer,
 }

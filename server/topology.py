@@ -1,24 +1,51 @@
 """The stores of a configuration, opened in the order in which they need each other."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from ..blob import Ref, SizedRef
 from ..blobserver.hub import Hub
 from ..blobserver.registry import open_storage
 from ..blobserver.storage import Storage
-from ..errors import ConfigError
+from ..errors import ConfigError, NotFound
+from ..index.index import Index, IndexRefused
+from ..sorted.registry import open_kv
 from .config.record import LowConfig, Prefix
 from .watched import Watched
-
-if TYPE_CHECKING:
-    from ..index import Index
 
 log = logging.getLogger("peatkeep.server")
 
 STORAGE = "storage-"
 INDEX = "storage-index"
+
+
+class IndexDoor(Watched):
+    """An index as clients reach it: it takes only blobs that are really stored.
+
+    Perkeep's says "received" to blobs that it keeps nowhere.
+    """
+
+    def __init__(self, index: Watched, blobs: Storage) -> None:
+        super().__init__(index)
+        self._blobs = blobs
+
+    def fetch(self, ref: Ref) -> bytes:
+        raise NotFound("fetch", ref, "an index keeps no blobs")
+
+    def receive_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
+        batch = list(blobs)
+        stored = {found.ref for found in self._blobs.stat([ref for ref, _ in batch])}
+        refused = {
+            ref: "the index keeps no blobs: upload it to the blob root"
+            for ref, _ in batch
+            if ref not in stored
+        }
+        received = super().receive_many([blob for blob in batch if blob[0] in stored])
+        if refused:
+            raise IndexRefused(refused)
+        return received
 
 
 class Topology:
@@ -72,16 +99,12 @@ class Topology:
         return open_storage(conf.handler, conf.args, self.storage)
 
     def _open_index(self, prefix: str, args: Mapping[str, object]) -> Storage:
-        from ..index import Index
-        from ..sorted.registry import open_kv
-
         source, rows_args = args.get("blobSource"), args.get("storage")
         if not isinstance(source, str) or not isinstance(rows_args, Mapping):
             raise ConfigError("configure", prefix, "an index needs blobSource and storage")
         blobs = self.storage(source)
-        rows = open_kv(rows_args)
-        self._stack.callback(rows.close)
-        index = Index(rows, blobs, owner_key_ids=self._owner_key_ids(prefix))
+        index = Index(open_kv(rows_args), blobs, self._owner_key_ids(prefix))
+        self._stack.callback(index.close)
         self.indexes[prefix] = index
         if self._reindex or args.get("reindex"):
             log.info("reindexing %s from %s", prefix, source)

@@ -8,6 +8,7 @@ up to the first that fails.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
 from typing import Final
 
 import multipart
@@ -18,7 +19,8 @@ from ..blob import MAX_BLOB_SIZE, Ref, SizedRef, parse_ref
 from ..blobserver.receive import check
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, StoreError, TooLarge
-from .answers import bad_request, raw_json
+from ..index.index import IndexRefused
+from .answers import bad_request, json_text, raw_json
 from .bridge import Bridge
 from .forms import content_type
 
@@ -103,19 +105,15 @@ def store(
 def _receive(storage: Storage, blobs: Sequence[tuple[Ref, bytes]]) -> tuple[list[SizedRef], str]:
     try:
         return storage.receive_many(blobs) if blobs else [], ""
-    except Invalid as error:
-        if len(blobs) == 1:
-            return [], failure(blobs[0][0], error)
+    except IndexRefused as error:
+        # All are stored; those before the first that the index refuses count as received.
+        reasons = error.reasons
+        good = list(takewhile(lambda blob: blob[0] not in reasons, blobs))
+        received = [SizedRef(ref, len(data)) for ref, data in good]
+        ref = blobs[len(good)][0]
+        return received, failure(ref, Invalid("index", ref, reasons[ref]))
     except StoreError as error:
         return [], failure(blobs[0][0], error)
-    # The index refuses one of them: find out which, for those before it are received.
-    received: list[SizedRef] = []
-    for blob in blobs:
-        one, error_text = _receive(storage, [blob])
-        received += one
-        if error_text:
-            return received, error_text
-    return received, ""
 
 
 def failure(ref: Ref, error: StoreError) -> str:
@@ -226,8 +224,6 @@ class Part:
 
 
 def upload_json(received: Sequence[SizedRef], error_text: str) -> str:
-    from .answers import json_text
-
     answer: dict[str, object] = {
         "received": [{"blobRef": ref, "size": size} for ref, size in received]
     }

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peatkeep.server.config import load
+from peatkeep.server.config.prepare import make_folders
 from peatkeep.server.config.record import Limits, LowConfig
-from peatkeep.server.serve import http_server
+from peatkeep.server.serve import address_text, http_server
 from peatkeep.server.service import Service
 
 IDENTITY = json.loads(
@@ -82,21 +83,22 @@ def running_server(
     """Start a server on `folder`, by default an empty one; `changes` as for `high_level`."""
     folder.mkdir(parents=True, exist_ok=True)
     surroundings = {"USER": "tester", "HOME": str(folder), **(environ or {})}
-    config = load.from_values(high_level(folder, **changes), surroundings)
-    if limits is not None:
-        config = replace(config, limits=limits)
-    with serving(config, folder, surroundings) as server:
-        yield server
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as bound:
+        values = high_level(folder, **{**changes, "listen": address_text(bound)})
+        config = load.from_values(values, surroundings)
+        if limits is not None:
+            config = replace(config, limits=limits)
+        with serving(config, folder, surroundings, bound) as server:
+            yield server
 
 
 @contextmanager
-def serving(config: LowConfig, folder: Path, environ: Mapping[str, str]) -> Iterator[RunningServer]:
-    """Start a server by its low-level configuration."""
-    for prefix in config.prefixes.values():
-        if prefix.handler == "storage-filesystem":
-            Path(str(prefix.args["path"])).mkdir(parents=True, exist_ok=True)
-    bound = socket.create_server(("127.0.0.1", 0), backlog=256)
-    address = f"127.0.0.1:{bound.getsockname()[1]}"
+def serving(
+    config: LowConfig, folder: Path, environ: Mapping[str, str], bound: socket.socket
+) -> Iterator[RunningServer]:
+    """Start a server by its low-level configuration on a bound socket."""
+    make_folders(config)
+    address = address_text(bound)
     service = Service(config, environ=environ, address=address)
     ready = threading.Event()
     server = http_server(service, ready.set)
@@ -113,4 +115,3 @@ def serving(config: LowConfig, folder: Path, environ: Mapping[str, str]) -> Iter
         server.should_exit = True
         thread.join(30)
         service.close()
-        bound.close()
