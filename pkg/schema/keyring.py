@@ -80,9 +80,12 @@ class SecretKey:
 
         Raises Unsupported if the key is locked, Invalid if its secret half does not fit.
         """
-        if self._sign is None:
-            self._sign = self._unpack()
-        return self._sign(digest)
+        try:
+            if self._sign is None:
+                self._sign = self._unpack()
+            return self._sign(digest)
+        except (ValueError, ZeroDivisionError) as error:
+            raise Invalid("sign with", f"key {self.key_id}", str(error)) from None
 
     def _unpack(self) -> Sign:
         if self.is_locked:
@@ -91,10 +94,7 @@ class SecretKey:
         numbers, check_sum = self._secret[1:-2], self._secret[-2:]
         if sum(numbers) % 65536 != int.from_bytes(check_sum, "big"):
             raise Invalid("read", f"secret key {self.key_id}", "its checksum does not fit")
-        try:
-            return self.public.material.signer(Cursor(numbers, f"secret key {self.key_id}"))
-        except (ValueError, ZeroDivisionError) as error:
-            raise Invalid("read", f"secret key {self.key_id}", str(error)) from None
+        return self.public.material.signer(Cursor(numbers, f"secret key {self.key_id}"))
 
 
 # -- reading ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from peatkeep.blob import Ref
 from peatkeep.errors import Invalid, NotFound, TooLarge, Unsupported
 from peatkeep.schema import armor
+from peatkeep.schema.algorithms import DsaMaterial
 from peatkeep.schema.keyring import create_key, find_key, normal_identity, read_ring
 from peatkeep.schema.openpgp import (
     SECRET_KEY,
@@ -15,6 +16,7 @@ from peatkeep.schema.openpgp import (
     packets,
     parse_signature,
     signed_digest,
+    write_number,
     write_packet,
 )
 from peatkeep.schema.publickey import key_frame, read_public_key
@@ -226,3 +228,16 @@ def test_a_new_key_signs() -> None:
     data = signer.sign_members({"camliType": "permanode", "key": "k"}, 10**18)
     assert verify(data, Blobs(key.public_text)).key_id == key.key_id
     assert len(key.public_text) == 449
+
+
+def test_a_secret_half_with_which_no_signature_can_be_made_is_refused() -> None:
+    (key,) = read_ring(secret_file("gpg-dsa2048"))
+    material = key.public.material
+    assert isinstance(material, DsaMaterial)
+    public = key.public.body[:6] + b"".join(
+        write_number(n) for n in (material.p, material.q - 1, material.g, material.y)
+    )
+    secret = write_number(2)
+    body = public + b"\0" + secret + (sum(secret) % 65536).to_bytes(2, "big")
+    with pytest.raises(Invalid):
+        read_ring(write_packet(SECRET_KEY, body))[0].sign(b"\0" * 32)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -222,3 +224,11 @@ def test_any_bytes_as_key_blob_are_refused_without_another_error(noise: bytes) -
         except Invalid:
             continue
         assert noise.strip() == b""
+
+
+def test_reading_the_module_does_not_load_the_crypto_library() -> None:
+    program = (
+        "import sys, peatkeep.schema.signing, peatkeep.schema.share;"
+        " sys.exit('cryptography' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
