@@ -81,6 +81,9 @@ class Connection:
 
     def checked(self, operation: str, response: Response) -> Response:
         """The answer, if it is one. An error may come with status 200 (`errorType`)."""
+        if response.status in (404, 405):
+            reason = f"{self.transport} can't do it yet: searching needs a newer server"
+            raise Unsupported(operation, "on this server", reason)
         if response.status != 200:
             raise status_error(operation, "on the server", self.transport, response)
         if b'"errorType"' in response.body[:4096]:

@@ -7,7 +7,7 @@ import click
 from .common import PK, LazyGroup, global_flags, run
 
 MODES = {
-    "init": ("put:init", "Make a key and a client configuration."),
+    "init": ("initialising:init", "Make a key and a client configuration."),
     "put": ("passing:put", "Run pk-put."),
     "get": ("passing:get", "Run pk-get."),
     "list": ("listing:list_blobs", "List the blobs of a server."),
