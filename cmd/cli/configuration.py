@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from .. import places
-from ..errors import ConfigError
+from ..errors import ConfigError, NotFound
 from .common import Command, LazyGroup, Session, json_flag, switch
 
 config = LazyGroup(
@@ -125,10 +125,12 @@ PLACES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
 
 @click.command(cls=Command)
 @json_flag
-@click.argument("key", required=False, type=click.Choice(list(PLACES)))
+@click.argument("key", required=False)
 @click.pass_obj
 def env(session: Session, key: str | None) -> None:
     """Print where things lie: one of the places, or all of them."""
+    if key is not None and key not in PLACES:
+        raise NotFound("look up", key, f"want one of {', '.join(PLACES)}")
     for name, place in PLACES.items():
         if key in (None, name):
             value = place(os.environ)
