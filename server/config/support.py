@@ -1,7 +1,9 @@
 """What this version can serve, and what it is safe to serve: asked before anything is opened."""
 
 import ipaddress
+import stat
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from ...errors import ConfigError
@@ -37,13 +39,22 @@ def check_supported(config: LowConfig) -> list[str]:
 
 def warnings(config: LowConfig) -> list[str]:
     """Return what the operator should know about a configuration that can be served."""
+    found = []
     if config.auth == "localhost" and not is_loopback(config.listen):
-        line = (
+        found.append(
             f'listen = "{config.listen}" is open to the network; auth = "localhost" lets in only'
             " this machine's programs. Listen on 127.0.0.1, or use userpass"
         )
-        return [line]
-    return []
+    if config.path and config.auth not in ("none", "localhost") and _is_open(config.path):
+        found.append("others on this machine can read this file, and the password in it: chmod 600")
+    return found
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+    except FileNotFoundError:  # a record made in memory, or the file went meanwhile
+        return False
 
 
 def is_loopback(listen: str) -> bool:

@@ -135,4 +135,4 @@ def test_env_names_the_places(
 
 
 def test_env_refuses_a_place_that_it_does_not_know() -> None:
-    assert pk_run("env", "nowhere") == 1
+    assert pk_run("env", "nowhere") == 2

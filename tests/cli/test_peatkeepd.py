@@ -1,11 +1,13 @@
 """The server program: flags, exit codes, the first start, and that it serves."""
 
 import base64
+import hashlib
 import json
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -224,6 +226,28 @@ def test_a_configuration_of_perkeep_open_to_the_network_is_served_with_a_warning
     assert re.search(rf'warning: .*listen = ":{port}" is open to the network', server.said)
     assert server.stop() == 0
     assert not (folder.parent / "peatkeep").exists()
+
+
+def test_https_without_files_is_served_with_a_certificate_of_its_own(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    port = free_port()
+    file = write_config(tmp_path / "c.json", port, https=True, auth="none")
+    server = start("--config", str(file))
+    assert server.url == f"https://127.0.0.1:{port}"
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        seen = connection.getpeercert(binary_form=True)
+        connection.sendall(b"GET /?camli.mode=config HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    assert seen is not None
+    fingerprint = hashlib.sha256(seen).hexdigest()[:20]
+    assert f'"trustedCerts": ["{fingerprint}"]' in server.said
 
 
 def test_help_is_shown_without_importing_the_server() -> None:

@@ -1,11 +1,13 @@
 """Files to records: syntax, paths, places."""
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peatkeep import places
 from peatkeep.errors import ConfigError
 from peatkeep.server.config import load, redact, support, syntax
 from peatkeep.server.config.record import LowConfig
@@ -143,6 +145,40 @@ def test_the_default_configuration_of_perkeep_is_told_apart(tmp_path: Path, ring
     )
     assert support.check_supported(config) == []
     assert "open to the network" in support.warnings(config)[0]
+
+
+def test_a_password_that_others_can_read_is_warned_of(tmp_path: Path, ring: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps(high(ring, auth="userpass:ann:hunter2")))
+    file.chmod(0o640)
+    [warning] = support.warnings(load.load(file, environ_of(tmp_path)))
+    assert "chmod 600" in warning
+    file.chmod(0o600)
+    assert support.warnings(load.load(file, environ_of(tmp_path))) == []
+
+
+@pytest.mark.vectors("storage")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("perkeepd-default-leveldb", "packRelated needs blobpacked"),
+        ("perkeepd-default-sqlite", "packRelated needs blobpacked"),
+        ("perkeepd-packblobs-leveldb", "packBlobs needs diskpacked"),
+    ],
+)
+def test_a_home_of_perkeep_is_found_and_refused_for_its_packs_only(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    with tarfile.open(VECTORS / f"storage/{name}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    environ = {"HOME": str(tmp_path / name)}
+    file = places.server_config_file(environ)
+    assert file == tmp_path / name / ".config/perkeep/server-config.json"
+    config = load.load(file, environ)
+    assert config.prefixes["/sighelper/"].args["keyId"] == "AEEB86115D2CAAD5"
+    problems = support.check_supported(config)
+    assert problems
+    assert all(f"{words}, which this version does not have yet" in line for line in problems)
 
 
 @pytest.mark.parametrize("listen", [":3179", "0.0.0.0:3179", "[::]:1", "example.org:80", ""])
