@@ -129,9 +129,9 @@ def verify(data: bytes, blobs: Fetcher) -> Verification:
     signed_part, tail = _split(data)
     payload, signer_ref = _payload(signed_part)
     try:
-        signature = _signature(tail)
+        # The key first: a blob that names an absent one waits for it, whatever its signature.
         key = public_key(blobs.fetch(signer_ref))
-        _check(signed_part, signature, key)
+        _check(signed_part, _signature(tail), key)
     except (Invalid, Unsupported) as error:
         reason = str(error) if error.operation != "verify" else error.reason
         raise Invalid("verify", f"signature by {signer_ref}", reason) from None
