@@ -6,7 +6,7 @@ passes what it likes.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,9 @@ class ClientConfig:
     secret_ring: Path | None = None
     ignored_files: tuple[str, ...] = ()
     path: Path | None = None
+
+    def with_secret_ring(self, ring: Path) -> "ClientConfig":
+        return replace(self, secret_ring=ring)
 
 
 def read_config(environ: Mapping[str, str]) -> ClientConfig:

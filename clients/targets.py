@@ -1,30 +1,104 @@
-"""Where a backup can go instead of a server: a store in this process, or nowhere."""
+"""A client without a server: what it puts goes to a folder, or nowhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 
+from .. import places
 from ..blob import Ref, SizedRef
 from ..blobserver.receive import receive_many
-from ..blobserver.remote import Uploaded
+from ..blobserver.remote import Discovery, Uploaded
 from ..blobserver.storage import Storage
-from ..errors import Unsupported
+from ..errors import NotFound, Unsupported
+from .caches import UploadCache
+from .client import Client
+from .config import ClientConfig, ServerEntry, read_config
 
 Blob = tuple[Ref, bytes]
+DISCARD = "discard"
 
 
 class StorageTarget:
-    """An UploadTarget that stores through the checked door."""
+    """A store of this process as a client sees a server."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.fetch = storage.fetch
+        self.fetch_many = storage.fetch_many
+        self.stat = storage.stat
+        self.remove = storage.remove
 
     def upload(self, batch: Sequence[Blob], vivify: bool = False) -> Uploaded:
         if vivify:
             raise Unsupported("vivify", "files", "only a server can")
-        return Uploaded(receive_many(self._storage, batch), [])
+        return Uploaded(self.receive_many(batch), [])
+
+    def receive_many(self, blobs: Iterable[Blob]) -> list[SizedRef]:
+        return receive_many(self._storage, blobs)
 
 
-class Discard:
-    """An UploadTarget that keeps nothing: for refs alone, and for measuring."""
+class Nowhere(Storage):
+    """Keeps nothing: for refs alone, and for measuring."""
 
-    def upload(self, batch: Sequence[Blob], vivify: bool = False) -> Uploaded:  # noqa: ARG002
-        return Uploaded([SizedRef(ref, len(data)) for ref, data in batch], [])
+    def fetch(self, ref: Ref) -> bytes:
+        raise NotFound("fetch", ref)
+
+    def write_many(self, blobs: Iterable[Blob]) -> list[SizedRef]:
+        return [SizedRef(ref, len(data)) for ref, data in blobs]
+
+    def sync(self) -> None:
+        pass
+
+    def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:  # noqa: ARG002
+        return iter(())
+
+    def enumerate(self, after: str = "") -> Iterator[SizedRef]:  # noqa: ARG002
+        return iter(())
+
+    def remove(self, refs: Iterable[Ref]) -> None:
+        pass
+
+
+class LocalClient(Client):
+    """A client that stores here. It has no discovery, and no memory of what it stored."""
+
+    def __init__(
+        self, storage: Storage, config: ClientConfig, environ: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(ServerEntry("http://localhost"), config, environ=environ)
+        self._storage = storage
+
+    @cached_property
+    def discovery(self) -> Discovery:
+        return Discovery({})
+
+    @cached_property
+    def place(self) -> StorageTarget:
+        return StorageTarget(self._storage)
+
+    @cached_property
+    def cache(self) -> UploadCache:
+        return UploadCache(None)
+
+    def close(self) -> None:
+        super().close()
+        self._storage.close()
+
+
+def local_client(environ: Mapping[str, str], folder: str, secret_ring: str = "") -> LocalClient:
+    """A client that stores in a folder, laid out as a server's; `discard` keeps nothing.
+
+    Without a configuration file nothing is left out, and nothing can be signed.
+    """
+    config = ClientConfig()
+    if places.client_config_file(environ).exists():
+        config = read_config(environ)
+    if secret_ring:
+        config = config.with_secret_ring(Path(secret_ring))
+    if folder == DISCARD:
+        return LocalClient(Nowhere(), config, environ)
+    from ..blobserver.localdisk import LocalDisk
+
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return LocalClient(LocalDisk(path), config, environ)

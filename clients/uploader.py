@@ -16,12 +16,17 @@ from ..blobserver.remote import Uploaded
 from ..errors import StoreError, Unavailable
 from .caches import UploadCache
 
-BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_BYTES: Final = 8 * 1024 * 1024
 BATCH_BLOBS: Final = 1000
-WAITING_BYTES: Final = 24 * 1024 * 1024
+"""What fills a request. A server syncs its disk once for many blobs: the more, the better."""
+
+EARLY_FRACTION: Final = 4
+"""An idle server gets a request when a quarter of one has gathered."""
+
+WAITING_BYTES: Final = 48 * 1024 * 1024
 """Blobs held in memory, waiting or under way, above which those who bring more are held up."""
 
-SENDERS: Final = 4
+SENDERS: Final = 5
 
 Blob = tuple[Ref, bytes]
 Done = Callable[[Exception | None], None]
@@ -178,7 +183,8 @@ class Uploader:
 
     def _dispatch_if_full(self) -> None:
         batch = self._current
-        if batch.size_bytes >= BATCH_BYTES or len(batch.blobs) >= BATCH_BLOBS:
+        share = 1 if self._under_way else EARLY_FRACTION
+        if batch.size_bytes * share >= BATCH_BYTES or len(batch.blobs) * share >= BATCH_BLOBS:
             self._dispatch()
 
     def _dispatch(self) -> None:
@@ -234,9 +240,14 @@ class Uploader:
     def _outcome(self, batch: _Batch) -> Uploaded:
         if self._failure is not None:
             raise self._failure
-        if batch.vivify:
-            return self._target.upload(batch.blobs, vivify=True)
-        return self._target.upload(batch.blobs)
+        if not batch.vivify:
+            return self._target.upload(batch.blobs)
+        outcome = self._target.upload(batch.blobs, vivify=True)
+        file, _ = batch.blobs[-1]
+        if file in outcome.vivified or outcome.refused:
+            return outcome
+        error = Unavailable("vivify", file, outcome.text or "the server made no permanode")
+        return Uploaded(outcome.received, [(file, error)])
 
     def _settle(
         self, batch: _Batch, refused: dict[Ref, StoreError], failure: Exception | None

@@ -237,9 +237,17 @@ def test_requests_go_through_a_proxy_in_absolute_form(server: SmallServer) -> No
     assert server.requests == ["GET http://far.example:99/"]
 
 
+def test_large_blobs_are_not_copied_into_the_body() -> None:
+    large = bytes(100_000)
+    pieces, _ = upload_body([(Ref.of(b"a"), b"a"), (Ref.of(large), large), (Ref.of(b"b"), b"b")])
+    assert len(pieces) == 3
+    assert pieces[1] is large
+
+
 def test_an_upload_body_is_multipart() -> None:
     ref = Ref.of(b"hello")
-    body, content_type = upload_body([(ref, b"hello")])
+    pieces, content_type = upload_body([(ref, b"hello")])
+    body = b"".join(pieces)
     boundary = content_type.removeprefix("multipart/form-data; boundary=")
     assert (
         body

@@ -37,11 +37,13 @@ _Out = TypeVar("_Out")
 
 class Uploaded(NamedTuple):
     """What became of one upload: the blobs that the server has durably, in the order given, and
-    an error for each blob that it refused. `vivified`: file refs that got a permanode."""
+    an error for each blob that it refused. `vivified`: file refs that got a permanode. `text`:
+    what else the server says of what went wrong."""
 
     received: list[SizedRef]
     refused: list[tuple[Ref, StoreError]]
     vivified: frozenset[Ref] = frozenset()
+    text: str = ""
 
 
 class Remote(Storage):
@@ -188,6 +190,7 @@ class Remote(Storage):
         received: list[SizedRef] = []
         refused: list[tuple[Ref, StoreError]] = []
         vivified: set[Ref] = set()
+        text = ""
         while rest:
             response = self._post(rest, vivify)
             there, text = self._acknowledged(response)
@@ -206,7 +209,7 @@ class Remote(Storage):
                 (ref, _), *missing = missing
                 refused.append((ref, self._refusal(ref, text)))
             rest = missing
-        return Uploaded(received, refused, frozenset(vivified))
+        return Uploaded(received, refused, frozenset(vivified), text)
 
     def _post(self, batch: Sequence[Blob], vivify: bool) -> Response:
         body, content_type = upload_body(batch)

@@ -36,6 +36,8 @@ MAX_REDIRECTS: Final = 5
 FINGERPRINT_DIGITS: Final = 20
 
 Connection = http.client.HTTPConnection
+Body = bytes | Sequence[bytes]
+"""A request's body, whole or in pieces."""
 
 
 class Response(NamedTuple):
@@ -112,7 +114,7 @@ class Transport:
         method: str,
         path: str,
         *,
-        body: bytes | None = None,
+        body: Body | None = None,
         headers: Mapping[str, str] | None = None,
         counted: bool = False,
         max_bytes: int = MAX_ANSWER_BYTES,
@@ -138,7 +140,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: Body | None,
         headers: Mapping[str, str],
         counted: bool,
         max_bytes: int,
@@ -163,7 +165,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: Body | None,
         headers: Mapping[str, str],
         max_bytes: int,
     ) -> Response:
@@ -186,7 +188,7 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self, method: str, path: str, body: Body | None, headers: Mapping[str, str]
     ) -> Iterator[tuple[http.client.HTTPResponse, io.BufferedReader]]:
         """Send a request and give the answer, to be read as it comes. Not repeated.
 
@@ -198,7 +200,7 @@ class Transport:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self, method: str, path: str, body: Body | None, headers: Mapping[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
         """One request on one connection, which is kept if the answer was read to its end."""
         try:
@@ -225,7 +227,7 @@ class Transport:
         connection: Connection,
         method: str,
         path: str,
-        body: bytes | None,
+        body: Body | None,
         headers: Mapping[str, str],
         reused: bool,
     ) -> http.client.HTTPResponse:
@@ -240,6 +242,9 @@ class Transport:
             if self._proxy.authorization:
                 sent["Proxy-Authorization"] = self._proxy.authorization
         sent.update(headers)
+        if body is not None:
+            size = len(body) if isinstance(body, bytes) else sum(map(len, body))
+            sent["Content-Length"] = str(size)
         try:
             broken: OSError | None = None
             try:

@@ -1,0 +1,427 @@
+"""Make files and directories again from their blobs: identical, whole or not at all."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from errno import EDQUOT, ENOSPC, EROFS
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
+
+from ..blob import Ref
+from ..errors import Corrupt, Invalid, NotFound, StoreError, Unavailable
+from ..schema.directory import directory_members
+from ..schema.filereader import FileReader
+from ..schema.names import is_safe_name, join_pieces
+from ..schema.node import RestoredStat, restore_stat
+from ..schema.parse import Part, Schema, parse_object
+from . import writing
+from .progress import Progress
+
+WRITERS: Final = 4
+FOLDERS_AT_ONCE: Final = 100
+NODES_AT_ONCE: Final = 2000
+"""Directories, and members of them, that are read together: few round trips, bounded memory."""
+
+RUN_FILES: Final = 200
+RUN_BYTES: Final = 8 * 1024 * 1024
+"""Small files that one thread fetches together."""
+
+SMALL_FILE_BYTES: Final = 1024 * 1024
+STRETCH_BYTES: Final = 64 * 1024 * 1024
+"""A large file is divided into stretches that threads fetch and write at the same time."""
+
+RUNS_WAITING: Final = 8
+KINDS: Final = ("file", "directory", "symlink", "fifo", "socket")
+IRREGULAR: Final = ("symlink", "fifo", "socket")
+
+_FATAL: Final = (ENOSPC, EDQUOT, EROFS)
+
+Found = bytes | NotFound | Corrupt
+
+
+class Source(Protocol):
+    """Where blobs come from; `Remote` is one."""
+
+    def fetch(self, ref: Ref) -> bytes: ...
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Found]]: ...
+
+
+class _Node(NamedTuple):
+    """A node to be made: names below the target directory, and what it is."""
+
+    parts: tuple[bytes, ...]
+    schema: Schema
+    stat: RestoredStat
+
+    @property
+    def path(self) -> str:
+        return os.fsdecode(b"/".join(self.parts))
+
+
+class Restore:
+    """Restores trees below a directory. What fails is a problem in `progress`; the rest is made.
+
+    source: gives verified blobs. target: the directory, made if it is not there.
+    skip_irregular: leave out links, fifos, sockets and devices.
+    """
+
+    def __init__(
+        self, source: Source, target: bytes, progress: Progress, *, skip_irregular: bool = False
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._progress = progress
+        self._skip_irregular = skip_irregular
+        self._folders: list[_Node] = []
+        self._linked: dict[tuple[Ref, Sequence[Part]], tuple[bytes, ...]] = {}
+        self._links: list[tuple[_Node, tuple[bytes, ...]]] = []
+        self._top = -1
+
+    def restore(self, ref: Ref) -> None:
+        """Restore the node of this schema blob, under the name that it has.
+
+        Raises NotFound; Invalid if it is no node of a file system; what the server fails with.
+        """
+        schema = parse_object(self._source.fetch(ref))
+        if schema is None or schema.type not in KINDS:
+            raise Invalid("restore", ref, "it is neither file nor directory")
+        os.makedirs(self._target, exist_ok=True)
+        self._top = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with ThreadPoolExecutor(WRITERS, "writer") as threads:
+                runs = _Runs(threads, self._finish_run)
+                try:
+                    self._restore_below(schema, runs)
+                    runs.wait()
+                except BaseException:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise
+            self._make_hard_links()
+            self._finish_folders()
+        finally:
+            os.close(self._top)
+
+    # -- the walk -------------------------------------------------------------------------------
+
+    def _restore_below(self, top: Schema, runs: "_Runs") -> None:
+        name = _name(top)
+        is_itself = top.type == "directory" and name in (b"", b".", b"/")
+        parts: tuple[bytes, ...] = () if is_itself else (name,)
+        pending: list[_Node] = []
+        self._meet(_Node(parts, top, restore_stat(top)), pending, runs)
+        while pending:
+            batch = [pending.pop() for _ in range(min(len(pending), FOLDERS_AT_ONCE))]
+            found: list[_Node] = []
+            for node in self._members(batch):
+                self._meet(node, found, runs)
+            pending += reversed(found)
+
+    def _meet(self, node: _Node, folders: list[_Node], runs: "_Runs") -> None:
+        """Make a node; a directory joins `folders`, to be entered; a file is left to a thread."""
+        if node.parts and not is_safe_name(node.parts[-1]):
+            name = repr(node.parts[-1])
+            self._failed(node, Invalid("restore", name, "not a name that a file may have"))
+            return
+        kind = node.schema.type
+        if kind in IRREGULAR and self._skip_irregular:
+            return
+        try:
+            if kind == "file":
+                self._meet_file(node, runs)
+                return
+            with writing.opened_folder(self._top, node.parts[:-1]) as folder:
+                if kind == "directory":
+                    self._enter(node, folder)
+                    folders.append(node)
+                    return
+                self._make(node, folder)
+            self._progress.file_done(b"/".join(node.parts), "", 0)
+        except (OSError, StoreError) as error:
+            self._failed(node, error)
+
+    def _enter(self, node: _Node, folder: int) -> None:
+        if node.parts:
+            writing.make_folder(folder, node.parts[-1])
+        with writing.opened_folder(folder, node.parts[-1:]) as made:
+            writing.remove_leftovers(made)
+        self._folders.append(node)
+
+    def _make(self, node: _Node, folder: int) -> None:
+        name, kind = node.parts[-1], node.schema.type
+        if kind == "symlink":
+            writing.make_link(folder, name, node.schema.symlink_target)
+        else:
+            writing.make_special(folder, name, kind, node.stat.special_device)
+        writing.set_link_metadata(folder, name, node.stat)
+
+    def _members(self, folders: Sequence[_Node]) -> Iterator[_Node]:
+        """The members of these directories, read together."""
+        blobs = _Prefetched(self._source)
+        blobs.fetch_ahead(ref for node in folders if (ref := node.schema.ref("entries")))
+        members = self._member_refs(folders, blobs)
+        while some := list(islice(members, NODES_AT_ONCE)):
+            fetched = self._source.fetch_many([ref for _, ref in some])
+            for (folder, _), (ref, found) in zip(some, fetched, strict=True):
+                try:
+                    yield _node(folder, ref, found)
+                except StoreError as error:
+                    self._failed(folder, error)
+
+    def _member_refs(
+        self, folders: Sequence[_Node], blobs: "_Prefetched"
+    ) -> Iterator[tuple[_Node, Ref]]:
+        for folder in folders:
+            try:
+                for ref in directory_members(blobs, folder.schema):
+                    yield folder, ref
+            except (NotFound, Corrupt, Invalid) as error:
+                self._failed(folder, error)
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def _meet_file(self, node: _Node, runs: "_Runs") -> None:
+        reader = FileReader(self._source, node.schema)
+        if node.stat.inode_ref is not None:
+            key = node.stat.inode_ref, node.schema.parts
+            first = self._linked.setdefault(key, node.parts)
+            if first != node.parts:
+                self._links.append((node, first))
+                return
+        with writing.opened_folder(self._top, node.parts[:-1]) as folder:
+            if writing.is_there(folder, node.parts[-1], reader.size, node.stat.mtime_ns):
+                path = b"/".join(node.parts)
+                self._progress.file_done(path, "", reader.size, unchanged=True)
+                return
+        if reader.size <= SMALL_FILE_BYTES:
+            runs.add(node, reader)
+        elif reader.size <= STRETCH_BYTES:
+            runs.start(lambda: self._finish_alone(node, reader))
+        else:
+            self._restore_large(node, reader, runs)
+
+    def _finish_run(self, run: Sequence[tuple[_Node, FileReader]]) -> None:
+        """Restore small files, fetching their chunks together."""
+        leaves: list[Ref] = []
+        whole: list[tuple[_Node, FileReader]] = []
+        for node, reader in run:
+            try:
+                leaves += [leaf.ref for leaf in reader.chunks() if leaf.ref is not None]
+                whole.append((node, reader))
+            except StoreError as error:
+                self._failed(node, error)
+        blobs = _Prefetched(self._source)
+        blobs.fetch_ahead(leaves)
+        self._progress.sent(blobs.size_bytes)
+        for node, _ in whole:
+            try:
+                self._write_file(node, FileReader(blobs, node.schema))
+            except (OSError, StoreError) as error:
+                self._failed(node, error)
+
+    def _finish_alone(self, node: _Node, reader: FileReader) -> None:
+        """Restore a file of middling size, its chunks fetched in windows."""
+        try:
+            self._write_file(node, reader, _WithZeros(self._source, self._progress))
+        except (OSError, StoreError) as error:
+            self._failed(node, error)
+
+    def _write_file(
+        self, node: _Node, reader: FileReader, source: "_WithZeros | None" = None
+    ) -> None:
+        with (
+            writing.opened_folder(self._top, node.parts[:-1]) as folder,
+            writing.new_file(folder, node.parts[-1]) as descriptor,
+        ):
+            self._write_stretch(descriptor, node, reader, 0, reader.size, source)
+            self._end_file(descriptor, node, reader)
+        self._progress.file_done(b"/".join(node.parts), "", reader.size)
+
+    def _restore_large(self, node: _Node, reader: FileReader, runs: "_Runs") -> None:
+        """Restore a file in stretches, several at once; return when it is whole."""
+        source = _WithZeros(self._source, self._progress)
+        with (
+            writing.opened_folder(self._top, node.parts[:-1]) as folder,
+            writing.new_file(folder, node.parts[-1]) as descriptor,
+        ):
+            os.ftruncate(descriptor, reader.size)
+            stretches = range(0, reader.size, STRETCH_BYTES)
+            runs.do_all(
+                lambda start: self._write_stretch(
+                    descriptor, node, reader, start, STRETCH_BYTES, source
+                ),
+                stretches,
+            )
+            self._end_file(descriptor, node, reader)
+        self._progress.file_done(b"/".join(node.parts), "", reader.size)
+
+    def _write_stretch(
+        self,
+        descriptor: int,
+        node: _Node,
+        reader: FileReader,
+        start: int,
+        length: int,
+        source: "_WithZeros | None" = None,
+    ) -> None:
+        pieces = reader.stream(start, length, source.fetch_many if source else None)
+        for _ in writing.write_sparse(descriptor, pieces, start, node.stat.holes):
+            pass
+
+    def _end_file(self, descriptor: int, node: _Node, reader: FileReader) -> None:
+        os.ftruncate(descriptor, reader.size)  # a hole at the end was not written
+        problems = writing.set_metadata(descriptor, node.stat, mode=node.stat.mode)
+        for problem in problems:
+            self._failed(node, problem)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _make_hard_links(self) -> None:
+        for node, first in self._links:
+            try:
+                with writing.opened_folder(self._top, node.parts[:-1]) as folder:
+                    writing.make_hard_link(self._top, first, folder, node.parts[-1])
+                self._progress.file_done(b"/".join(node.parts), "", 0)
+            except FileNotFoundError:  # the first name failed: this one may not
+                try:
+                    self._write_file(node, FileReader(self._source, node.schema))
+                except (OSError, StoreError) as error:
+                    self._failed(node, error)
+            except (OSError, StoreError) as error:
+                self._failed(node, error)
+
+    def _finish_folders(self) -> None:
+        """Give directories their metadata, inner ones first: their members are all there."""
+        for node in reversed(self._folders):
+            try:
+                with writing.opened_folder(self._top, node.parts) as folder:
+                    problems = writing.set_metadata(folder, node.stat, mode=node.stat.mode)
+                for problem in problems:
+                    self._failed(node, problem)
+            except (OSError, StoreError) as error:
+                self._failed(node, error)
+
+    def _failed(self, node: _Node, error: Exception) -> None:
+        """Record a problem under the name of the file. Server and disk failing end it all."""
+        if isinstance(error, Unavailable) or getattr(error, "errno", None) in _FATAL:
+            raise error
+        path = os.path.join(os.fsdecode(self._target), node.path)
+        if isinstance(error, StoreError):
+            self._progress.failed(type(error)("restore", path, str(error)))
+        else:
+            if isinstance(error, OSError):
+                error.filename = path
+            self._progress.failed(error)
+
+
+def _name(schema: Schema) -> bytes:
+    """The name as it was stored. A backslash is an ordinary character here."""
+    pieces = schema.members.get("fileNameBytes")
+    text = schema.string("fileName")
+    return text.encode() or (join_pieces(pieces) if isinstance(pieces, list) else b"")
+
+
+def _node(folder: _Node, ref: Ref, found: Found) -> _Node:
+    if not isinstance(found, bytes):
+        raise found
+    schema = parse_object(found)
+    if schema is None or schema.type not in KINDS:
+        raise Corrupt("read", ref, "a member that is neither file nor directory")
+    return _Node((*folder.parts, _name(schema)), schema, restore_stat(schema))
+
+
+class _Prefetched:
+    """A Fetcher that has some blobs already."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._found: dict[Ref, Found] = {}
+        self.size_bytes = 0
+
+    def fetch_ahead(self, refs: Iterable[Ref]) -> None:
+        wanted = list(dict.fromkeys(refs))
+        for ref, found in self._source.fetch_many(wanted):
+            self._found[ref] = found
+            self.size_bytes += len(found) if isinstance(found, bytes) else 0
+
+    def fetch(self, ref: Ref) -> bytes:
+        found = self._found.get(ref)
+        if found is None:
+            return self._source.fetch(ref)
+        if isinstance(found, bytes):
+            return found
+        raise found
+
+
+_ZEROS: Final = bytes(1024 * 1024)
+_ZEROS_REF: Final = Ref.of(_ZEROS)
+
+
+class _WithZeros:
+    """A source that does not ask for the chunk that sparse files consist of."""
+
+    def __init__(self, source: Source, progress: Progress) -> None:
+        self._source = source
+        self._progress = progress
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Found]]:
+        asked = list(refs)
+        others = self._source.fetch_many([ref for ref in asked if ref != _ZEROS_REF])
+        for ref in asked:
+            if ref == _ZEROS_REF:
+                yield ref, _ZEROS
+                continue
+            _, found = next(others)
+            self._progress.sent(len(found) if isinstance(found, bytes) else 0)
+            yield ref, found
+
+
+class _Runs:
+    """Hands small files to threads, in runs, and keeps count of the runs under way."""
+
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        finish: Callable[[Sequence[tuple[_Node, FileReader]]], None],
+    ) -> None:
+        self._threads = threads
+        self._finish = finish
+        self._run: list[tuple[_Node, FileReader]] = []
+        self._size_bytes = 0
+        self._under_way: list[Future[None]] = []
+
+    def add(self, node: _Node, reader: FileReader) -> None:
+        self._run.append((node, reader))
+        self._size_bytes += reader.size
+        if len(self._run) >= RUN_FILES or self._size_bytes >= RUN_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what has gathered."""
+        if self._run:
+            run, self._run, self._size_bytes = self._run, [], 0
+            self.start(lambda: self._finish(run))
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Have work done; wait while too much is under way."""
+        self._under_way.append(self._threads.submit(work))
+        while len(self._under_way) > RUNS_WAITING:
+            self._under_way.pop(0).result()
+
+    def do_all(self, work: Callable[[int], None], inputs: Iterable[int]) -> None:
+        """Do this work in the threads. Raises its first error, once none is under way."""
+        started = [self._threads.submit(work, each) for each in inputs]
+        try:
+            for future in started:
+                future.result()
+        finally:
+            for future in started:
+                future.cancel()
+            for future in started:
+                if not future.cancelled():
+                    future.exception()
+
+    def wait(self) -> None:
+        self.flush()
+        while self._under_way:
+            self._under_way.pop(0).result()
