@@ -153,7 +153,7 @@ def _claim(
 ) -> tuple[list[Row], Deletion | None]:
     date_ns = schema.time_ns("claimDate")
     claim_type = schema.string("claimType")
-    if not claim_type or not schema.string("camliSig") or schema.ref("camliSigner") is None:
+    if not claim_type or schema.ref("camliSigner") is None:
         return [], None
     if date_ns is None or date_ns // _SECOND_NS == 0 or date_ns == _ZERO_DATE_NS:
         return [], None
