@@ -146,7 +146,7 @@ class EcdsaMaterial(NamedTuple):
 
     @classmethod
     def read(cls, cursor: Cursor) -> Self:
-        curve = cursor.take(cursor.integer(1))
+        curve = cursor.take(cursor.byte())
         if curve not in _CURVES:
             raise Unsupported("use", "public key", f"curve {curve.hex()}: not a NIST P curve")
         return cls(curve, cursor.number())

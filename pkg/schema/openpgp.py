@@ -25,6 +25,8 @@ BINARY_DOCUMENT, CERTIFICATION, SUBKEY_BINDING = 0x00, 0x13, 0x18
 _HASHES: Final = {SHA1: hashlib.sha1, SHA256: hashlib.sha256}
 _CREATION_TIME, _ISSUER = 2, 16
 _KNOWN_SUBPACKETS: Final = frozenset({2, 3, 9, 11, 16, 21, 22, 25, 27, 29, 30, 32})
+_FIXED_SIZES: Final = {_CREATION_TIME: 5, _ISSUER: 9}
+"""Bytes of subpackets, with their type."""
 _CRITICAL: Final = 0x80
 
 
@@ -55,6 +57,14 @@ class Cursor:
             raise Invalid("read", self._what, "cut short")
         self.position += size
         return taken
+
+    def byte(self) -> int:
+        try:
+            value = self._data[self.position]
+        except IndexError:
+            raise Invalid("read", self._what, "cut short") from None
+        self.position += 1
+        return value
 
     def integer(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
@@ -88,7 +98,7 @@ def first_packet(data: bytes) -> Packet:
 
 
 def _packet(cursor: Cursor) -> Packet:
-    header = cursor.integer(1)
+    header = cursor.byte()
     if not header & 0x80:
         raise Invalid("read", "OpenPGP packet", "no packet header")
     if header & 0x40:
@@ -100,11 +110,11 @@ def _packet(cursor: Cursor) -> Packet:
 
 
 def _new_length(cursor: Cursor) -> int:
-    first = cursor.integer(1)
+    first = cursor.byte()
     if first < 192:
         return first
     if first < 224:
-        return (first - 192 << 8) + cursor.integer(1) + 192
+        return (first - 192 << 8) + cursor.byte() + 192
     if first == 255:
         return cursor.integer(4)
     raise Invalid("read", "OpenPGP packet", "partial length")
@@ -154,7 +164,7 @@ def parse_signature(body: bytes) -> Signature:
     8 bytes; an unknown critical subpacket is refused (pkg/schema/SIGNING.md, "Verifying").
     """
     cursor = Cursor(body, "signature packet")
-    version = cursor.integer(1)
+    version = cursor.byte()
     if version != 4:
         raise Invalid("read", "signature packet", f"version {version}, not 4")
     kind, key_algorithm, hash_algorithm = cursor.take(3)
@@ -172,11 +182,11 @@ def parse_signature(body: bytes) -> Signature:
 def _subpacket_kinds(area: bytes) -> Iterator[int]:
     cursor = Cursor(area, "signature subpacket")
     while cursor:
-        first = cursor.integer(1)
+        first = cursor.byte()
         if first < 192:
             size = first
         elif first < 255:
-            size = (first - 192 << 8) + cursor.integer(1) + 192
+            size = (first - 192 << 8) + cursor.byte() + 192
         else:
             size = cursor.integer(4)
         content = cursor.take(size)
@@ -185,8 +195,7 @@ def _subpacket_kinds(area: bytes) -> Iterator[int]:
         kind = content[0] & ~_CRITICAL
         if kind not in _KNOWN_SUBPACKETS and content[0] & _CRITICAL:
             raise Invalid("read", "signature subpacket", f"unknown critical type {kind}")
-        wanted = {_CREATION_TIME: 5, _ISSUER: 9}.get(kind)
-        if wanted is not None and size != wanted:
+        if size != _FIXED_SIZES.get(kind, size):
             raise Invalid("read", "signature subpacket", f"type {kind} of a wrong length")
         yield kind
 

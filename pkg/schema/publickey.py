@@ -54,11 +54,11 @@ def read_public_key(cursor: Cursor) -> PublicKey:
 
     Raises Invalid if it is broken, Unsupported if it is weak or of another kind.
     """
-    version = cursor.integer(1)
+    version = cursor.byte()
     if version != 4:
         raise Unsupported("use", "public key", f"version {version}, not 4")
     cursor.take(4)  # when it was made: no date of a key counts
-    algorithm = cursor.integer(1)
+    algorithm = cursor.byte()
     material = MATERIALS.get(algorithm)
     if material is None:
         name = _OTHERS.get(algorithm, f"algorithm {algorithm}")
