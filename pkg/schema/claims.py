@@ -23,6 +23,7 @@ Members = dict[str, object]
 
 _RANDOM_SIZE: Final = 20
 _BILLION: Final = 1_000_000_000
+_YEAR_1_NS: Final = -62_135_596_800 * _BILLION
 
 
 # -- new ones -----------------------------------------------------------------------------------
@@ -125,11 +126,13 @@ class Claim(NamedTuple):
 def read_claim(ref: Ref, schema: Schema, signed: Verification) -> Claim | None:
     """The claim in a schema blob whose signature was verified, or None if it counts nowhere.
 
-    That is: another type of blob, no claimType, or a date that is missing or lies in the
-    second 0 of 1970 (which Perkeep takes for a missing one).
+    That is: another type of blob, no claimType, or no date; the second 0 of 1970 and the first
+    instant of the year 1 are none, as Perkeep takes them for missing ones.
     """
     date_ns, kind = schema.time_ns("claimDate"), schema.string("claimType")
-    if schema.type != "claim" or not kind or date_ns is None or date_ns // _BILLION == 0:
+    if schema.type != "claim" or not kind:
+        return None
+    if date_ns is None or date_ns // _BILLION == 0 or date_ns == _YEAR_1_NS:
         return None
     return Claim(
         ref,

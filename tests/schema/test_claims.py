@@ -155,6 +155,7 @@ def test_a_keep_names_what_it_keeps() -> None:
         {"camliType": "claim", "claimType": "delete"},
         {"camliType": "claim", "claimType": "delete", "claimDate": "1970-01-01T00:00:00.9Z"},
         {"camliType": "claim", "claimType": "delete", "claimDate": "0000-00-00T00:00:00Z"},
+        {"camliType": "claim", "claimType": "delete", "claimDate": "0001-01-01T00:00:00Z"},
     ],
 )
 def test_a_blob_that_counts_as_no_claim_is_none(members: dict[str, object]) -> None:
