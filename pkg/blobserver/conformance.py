@@ -253,6 +253,7 @@ class StorageSuite:
         seen: list[SizedRef] = []
         while page := list(islice(storage.enumerate(seen[-1].ref if seen else ""), 7)):
             seen += page
+            assert len(seen) <= 100, "the pages never end"
         assert seen == sized(blobs)
 
     def test_a_listing_stays_usable_while_others_write(self, storage: Storage) -> None:
@@ -364,14 +365,15 @@ class StorageSuite:
         whole = [blob.ref for blob in storage.stream()]
         pieces: list[Ref] = []
         token = ""
-        while len(pieces) < len(whole):
+        for _ in whole:
             part = list(islice(storage.stream(token), 2))
             if pieces:
                 assert part.pop(0).ref == pieces[-1]
-            pieces += [part[0].ref]
+            assert part, "the stream ends early"
+            pieces.append(part[0].ref)
             token = part[0].token
         assert pieces == whole
-        assert [blob.ref for blob in storage.stream(token)] == whole[-1:]
+        assert [blob.ref for blob in islice(storage.stream(token), 30)] == whole[-1:]
 
     # -- many at once ---------------------------------------------------------------------------
 

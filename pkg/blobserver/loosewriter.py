@@ -142,14 +142,25 @@ class LooseWriter:
             self._create(waiting)
             assert waiting.descriptor is not None
             self._files.write_all(waiting.descriptor, data)
-            if len(self._waiting) + place >= SMALL_GROUP:
-                if not self._files.can_sync_all:
-                    self._files.fsync(waiting.descriptor)
-                self._close(waiting)
         except OSError as error:
             self._discard([waiting])
             raise translate(error, "store", path) from error
+        if len(self._waiting) + place >= SMALL_GROUP:
+            self._let_go(waiting)
         return waiting
+
+    def _let_go(self, waiting: _Waiting) -> None:
+        """Close a file that the sync of the whole file system will cover, else sync it now.
+
+        So only a few files stay open, however large a group is.
+        """
+        try:
+            if not self._files.can_sync_all and waiting.descriptor is not None:
+                self._files.fsync(waiting.descriptor)
+        except OSError as error:
+            self._discard([waiting])
+            raise self._fail(error) from error
+        self._close(waiting)
 
     def _exists(self, path: str) -> bool:
         try:
@@ -177,20 +188,23 @@ class LooseWriter:
             return
 
     def _make_folders(self, folder: str) -> None:
-        parts = folder[len(self._root) + 1 :].split("/")
-        parent = self._root
         # Under the lock: a commit that takes `_grown` must know the parent of every folder that
         # a blob may lie in already.
         with self._grown_lock:
-            for part in parts:
-                child = f"{parent}/{part}"
+            missing = [folder]
+            while missing:
                 try:
-                    self._files.make_folder(child)
+                    self._files.make_folder(missing[-1])
+                except FileNotFoundError:
+                    if missing[-1] == self._root:
+                        raise
+                    missing.append(missing[-1].rpartition("/")[0])
+                    continue
                 except FileExistsError:
                     pass
                 else:
-                    self._grown.add(parent)
-                parent = child
+                    self._grown.add(missing[-1].rpartition("/")[0])
+                missing.pop()
 
     def _close(self, waiting: _Waiting) -> None:
         descriptor, waiting.descriptor = waiting.descriptor, None
