@@ -13,6 +13,8 @@ MAX_TAG_SIZE: Final = 16 * 1024 * 1024
 """Bytes of a tag that is read; pictures in larger ones are not worth the memory."""
 
 MAX_FRAMES: Final = 1000
+MAX_TEXT_SIZE: Final = 16 * 1024
+"""Bytes of one text; what is longer is cut."""
 
 _TEXT_TAGS: Final = {b"TIT2": "title", b"TPE1": "artist", b"TALB": "album", b"TCON": "genre"}
 _PIECE_SIZE: Final = 1024 * 1024
@@ -130,7 +132,7 @@ def _text(body: bytes, keep_nul: bool = False) -> str:
     """The text of a frame; several values, which NUL separates, joined by blanks."""
     if not body or body[0] >= len(_ENCODINGS):
         return ""
-    encoding, data = _ENCODINGS[body[0]], body[1:]
+    encoding, data = _ENCODINGS[body[0]], body[1 : 1 + MAX_TEXT_SIZE]
     if encoding == "utf-16" and data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16-be"
     text = data.decode(encoding, "replace")

@@ -11,6 +11,9 @@ from .source import Section, Source
 from .tiff import ASCII, Rational, Tag, Tiff
 from .zones import instant_ns
 
+MAX_SEGMENTS: Final = 10_000
+"""Segments of a JPEG picture that are looked at; real ones have dozens before the picture."""
+
 EXIF_DIRECTORY: Final = 0x8769
 GPS_DIRECTORY: Final = 0x8825
 INTEROP_DIRECTORY: Final = 0xA005
@@ -84,7 +87,7 @@ def _structure(source: Source) -> Source | None:
 def _jpeg_structure(source: Source) -> Section | None:
     """The TIFF structure in the first APP1 segment; None when that holds something else."""
     offset = 2
-    while offset < source.size:
+    for _ in range(MAX_SEGMENTS):
         marker = source.read(offset, 4)
         if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
             return None
@@ -101,32 +104,27 @@ def _jpeg_structure(source: Source) -> Section | None:
 
 
 def _directories(tiff: Tiff) -> Exif:
-    main, thumbnail = tiff.directory(tiff.first)
-    picture = _known(main, _PICTURE_TAGS)
-    other = _known(_directory(tiff, thumbnail), _THUMBNAIL_TAGS)
-    details = _known(_linked(tiff, main, EXIF_DIRECTORY), _PICTURE_TAGS)
-    interop = _linked(tiff, details, INTEROP_DIRECTORY)
-    gps = _known(_linked(tiff, main, GPS_DIRECTORY), _GPS_TAGS)
-    return Exif(picture | details, gps, other | _known(interop, _INTEROP_TAGS))
+    picture, thumbnail = tiff.directory(tiff.first, _PICTURE_TAGS)
+    other = _directory(tiff, thumbnail, _THUMBNAIL_TAGS)
+    details = _linked(tiff, picture, EXIF_DIRECTORY, _PICTURE_TAGS)
+    interop = _linked(tiff, details, INTEROP_DIRECTORY, _INTEROP_TAGS)
+    gps = _linked(tiff, picture, GPS_DIRECTORY, _GPS_TAGS)
+    return Exif(picture | details, gps, other | interop)
 
 
-def _directory(tiff: Tiff, offset: int) -> dict[int, Tag]:
+def _directory(tiff: Tiff, offset: int, known: frozenset[int]) -> dict[int, Tag]:
     if offset == 0:
         return {}
     try:
-        return tiff.directory(offset)[0]
+        return tiff.directory(offset, known)[0]
     except Corrupt:
         return {}
 
 
-def _linked(tiff: Tiff, tags: dict[int, Tag], link: int) -> dict[int, Tag]:
+def _linked(tiff: Tiff, tags: dict[int, Tag], link: int, known: frozenset[int]) -> dict[int, Tag]:
     tag = tags.get(link)
     offset = tag.integer() if tag is not None else None
-    return _directory(tiff, offset or 0)
-
-
-def _known(tags: dict[int, Tag], ids: frozenset[int]) -> dict[int, Tag]:
-    return {tag_id: tag for tag_id, tag in tags.items() if tag_id in ids}
+    return _directory(tiff, offset or 0, known)
 
 
 # -- what the tags tell -------------------------------------------------------------------------

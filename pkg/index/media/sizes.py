@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ...errors import Corrupt
-from .exif import read_exif
+from .exif import MAX_SEGMENTS, read_exif
 from .heic import read_heic
 from .source import Source, number, take
 from .tiff import Tiff
@@ -40,9 +40,9 @@ def _reader(head: bytes) -> Callable[[Source, bytes], Size | None]:
     return _svg
 
 
-def _jpeg(source: Source, _: bytes) -> Size | None:
+def _jpeg(source: Source, _head: bytes) -> Size | None:
     offset = 2
-    while True:
+    for _ in range(MAX_SEGMENTS):
         marker = take(source, offset, 2)
         if marker[0] != 0xFF:
             # Readers skip stray bytes between segments; one look for the next marker is enough.
@@ -61,6 +61,7 @@ def _jpeg(source: Source, _: bytes) -> Size | None:
             return None
         else:
             offset += 2 + max(2, number(source, offset + 2, 2))
+    return None
 
 
 _BARE_MARKERS: Final = frozenset([0x00, 0x01, *range(0xD0, 0xD8)])
@@ -107,7 +108,7 @@ def _webp(source: Source, head: bytes) -> Size | None:
 
 def _tiff(source: Source, _: bytes) -> Size | None:
     tiff = Tiff(source)
-    tags, _next = tiff.directory(tiff.first)
+    tags, _next = tiff.directory(tiff.first, frozenset({0x0100, 0x0101}))
     width, height = (tags[tag].integer() if tag in tags else None for tag in (0x0100, 0x0101))
     return _turned(source, (width, height)) if width is not None and height is not None else None
 
@@ -119,7 +120,8 @@ def _heic(source: Source, _: bytes) -> Size | None:
 # -- SVG ----------------------------------------------------------------------------------------
 
 _ROOT = re.compile(rb"<svg(?=[\s/>])([^>]*)")
-_ATTRIBUTE = re.compile(rb"""([\w:.-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+# The look behind: only the start of a name is tried, so that long names cost no squares.
+_ATTRIBUTE = re.compile(rb"""(?<![\w:.-])([\w:.-]++)\s*+=\s*+(?:"([^"]*)"|'([^']*)')""")
 _NUMBER = re.compile(rb"[0-9+.-]*")
 
 

@@ -54,8 +54,8 @@ class Tiff:
     def _number(self, offset: int, length: int) -> int:
         return number(self._source, offset, length, self._big_endian)
 
-    def directory(self, offset: int) -> tuple[dict[int, Tag], int]:
-        """The readable tags at `offset`, and the offset of the directory that follows (0: none).
+    def directory(self, offset: int, wanted: frozenset[int]) -> tuple[dict[int, Tag], int]:
+        """The wanted tags at `offset`, and the offset of the directory that follows (0: none).
 
         Raises Corrupt when there is no directory; single tags that can't be read are left out.
         """
@@ -65,9 +65,10 @@ class Tiff:
         order = ">" if self._big_endian else "<"
         for entry in struct.iter_unpack(order + "HHI4s", entries[: len(entries) // 12 * 12]):
             tag_id, kind, value_count, inline = entry
-            tag = self._tag(kind, value_count, inline)
-            if tag is not None:
-                tags.setdefault(tag_id, tag)
+            if tag_id in wanted and tag_id not in tags:
+                tag = self._tag(kind, value_count, inline)
+                if tag is not None:
+                    tags[tag_id] = tag
         following = self._source.read(offset + 2 + 12 * count, 4)
         return tags, struct.unpack(order + "I", following)[0] if len(following) == 4 else 0
 
