@@ -78,14 +78,14 @@ class Restore:
         self._links: list[tuple[_Node, tuple[bytes, ...]]] = []
         self._top = -1
 
-    def restore(self, ref: Ref) -> None:
-        """Restore the node of this schema blob, under the name that it has.
+    def restore(self, node: Ref | Schema) -> None:
+        """Restore the node of a schema blob, under the name that it has.
 
         Raises NotFound; Invalid if it is no node of a file system; what the server fails with.
         """
-        schema = parse_object(self._source.fetch(ref))
+        schema = node if isinstance(node, Schema) else parse_object(self._source.fetch(node))
         if schema is None or schema.type not in KINDS:
-            raise Invalid("restore", ref, "it is neither file nor directory")
+            raise Invalid("restore", node, "it is neither file nor directory")
         os.makedirs(self._target, exist_ok=True)
         self._top = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -2,14 +2,19 @@
 
 import re
 import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from urllib.parse import urlsplit
 
 from ...blob import MAX_BLOB_SIZE, Ref, parse_ref
-from ...errors import Corrupt, Invalid, NotFound
+from ...errors import Corrupt, Forbidden, Invalid, NotFound
+from ..framing import Found
 from .transport import Transport, status_error
 
 _REF = re.compile(rb"[a-z][a-z0-9]*-[0-9a-f]{1,256}", re.ASCII)
 MAX_SCHEMA_BYTES = 1024 * 1024
+FETCHED_AT_ONCE = 10
 
 
 def split_share_url(url: str) -> tuple[str, str, Ref]:
@@ -34,6 +39,7 @@ class ShareFetcher:
         self._base = base
         self.share = share
         self._parents: dict[Ref, Ref] = {}
+        self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
     def target(self) -> Ref:
@@ -58,12 +64,38 @@ class ShareFetcher:
         response = self._transport.request(
             "GET", f"{path}?via={via}" if via else path, max_bytes=MAX_BLOB_SIZE
         )
+        if response.status == 401:
+            reason = "the share is unknown, has ended, or does not reach this blob"
+            raise Forbidden("fetch", ref, f"{self._transport}: {reason}")
         if response.status != 200:
             raise status_error("fetch", ref, self._transport, response)
         if not ref.matches(response.body):
             raise Corrupt("fetch", ref, "the bytes received do not match the ref")
         self._learn(ref, response.body)
         return response.body
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Found]]:
+        """As of a Storage: each blob in the order asked for, an absent one as its error."""
+        asked = iter(refs)
+        while window := list(islice(asked, FETCHED_AT_ONCE)):
+            yield from self._threads().map(self._fetch_or_error, window)
+
+    def _fetch_or_error(self, ref: Ref) -> tuple[Ref, Found]:
+        try:
+            return ref, self.fetch(ref)
+        except (NotFound, Corrupt) as error:
+            return ref, error
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(FETCHED_AT_ONCE, "share")
+            return self._executor
+
+    def close(self) -> None:
+        self._transport.close()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _chain(self, ref: Ref) -> list[Ref]:
         """The refs from the share to the parent of `ref`."""
