@@ -36,7 +36,10 @@ class Expander:
         self._open: list[Path] = []
 
     def expand(self, value: object, key: str = "") -> object:
-        """Return `value` without expressions. key: where it stands, for messages."""
+        """Return `value` without expressions. key: where it stands, for messages.
+
+        What comes out is as JSON has it: TOML's dates are refused. Raises ConfigError.
+        """
         match value:
             case ["_env", *rest]:
                 return self._env(rest, key)
@@ -47,7 +50,11 @@ class Expander:
                 return {name: self.expand(item, inner + name) for name, item in value.items()}
             case list():
                 return [self.expand(item, f"{key}[{i}]") for i, item in enumerate(value)]
-        return value
+            case str():
+                return _checked(value, key)
+            case None | bool() | int() | float():
+                return value
+        raise ConfigError("read", key, "a date or time can't stand here: put it in quotes")
 
     def _env(self, rest: list[object], key: str) -> object:
         match rest:
@@ -56,9 +63,9 @@ class Expander:
                 if unset:
                     reason = f"the environment variable {unset[0]} is not set"
                     raise ConfigError("read", key, reason)
-                return self._filled(text, "")
+                return _checked(self._filled(text, ""), key)
             case [str(text), str(default)]:
-                return self._filled(text, default)
+                return _checked(self._filled(text, default), key)
             case [str(text), bool(default)]:
                 names = _VARIABLE.findall(text)
                 is_set = all(self._environ.get(name) for name in names)
@@ -99,3 +106,10 @@ class Expander:
                 return path.resolve()
         places = ", ".join(dict.fromkeys(str(path) for path in tried))
         raise ConfigError("read", key, f"the file {name} is not there; tried {places}")
+
+
+def _checked(text: str, key: str) -> str:
+    """Return `text` if it can be written and name a file."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError("read", key, "a zero character or half a surrogate pair stands in it")
+    return text

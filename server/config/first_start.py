@@ -5,18 +5,15 @@ credentials that are there are taken over. server.toml is written last, so that 
 broken off is simply done again (server/config/README.md, "First start").
 """
 
-import contextlib
-import errno
 import json
-import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ... import places
 from ...errors import ConfigError
-from . import clientfile
+from . import clientfile, private
 from .identity import find_key_id
 
 DEFAULT_LISTEN: Final = "127.0.0.1:3179"
@@ -56,7 +53,7 @@ def make(
     client = clientfile.read(places.client_config_file(environ))
     url = client_url(listen)
     for path in (folder, store, store / "blobs"):
-        private_folder(path)
+        private.make_folder(path)
 
     ring, key_id, is_new_key = _key(environ, client, folder)
     known = clientfile.credentials(client, url)
@@ -67,12 +64,12 @@ def make(
     )
     client_path = places.own_config_dir(environ).absolute() / places.CLIENT_CONFIG
     if written != client.values or not client_path.exists():
-        private_folder(client_path.parent)
-        replace(client_path, json.dumps(written, indent=4, ensure_ascii=False) + "\n")
+        private.make_folder(client_path.parent)
+        private.replace(client_path, json.dumps(written, indent=4, ensure_ascii=False) + "\n")
 
     text = server_toml(listen=listen, auth=auth, key_id=key_id, ring=ring, store=store, base=folder)
     server_path = folder / places.SERVER_CONFIG
-    create(server_path, text)
+    private.create(server_path, text)
     return FirstStart(
         server_config=server_path,
         client_config=client_path,
@@ -119,7 +116,7 @@ def _key(
             raise ConfigError("choose a key in", ring, reason)
     ring = folder / places.SECRET_RING
     data = keyring.create_key()
-    create(ring, data)
+    private.create(ring, data)
     return ring, keyring.read_ring(data)[0].key_id, True
 
 
@@ -176,59 +173,3 @@ shareHandler = true
 # header_wait_s = 15
 # body_wait_s = 30
 """
-
-
-# -- files -----------------------------------------------------------------------------------------
-
-
-def private_folder(path: Path) -> None:
-    """Make a folder for its owner only, with those above it; an existing one is left as it is."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError("make folder", path, error.strerror or str(error)) from None
-
-
-def create(path: Path, content: str | bytes) -> None:
-    """Write a new file whole, 0600. Raises ConfigError if it exists."""
-    with _temporary(path, content) as temporary:
-        try:
-            # A link, as a rename would replace what another process has just made.
-            os.link(temporary, path)
-        except FileExistsError:
-            raise ConfigError("create", path, "it exists") from None
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK) or path.exists():
-                raise
-            temporary.rename(path)  # a file system without links
-
-
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file whole, 0600, in place of one that may be there."""
-    with _temporary(path, content) as temporary:
-        temporary.rename(path)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path, content: str | bytes) -> Iterator[Path]:
-    """Give a synced file beside `path` with the content; sync the folder in the end."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            while data:
-                data = data[os.write(descriptor, data) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        yield temporary
-    except OSError as error:
-        raise ConfigError("write", path, error.strerror or str(error)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -109,17 +109,18 @@ def low_level_of(source: Source, environ: Mapping[str, str]) -> dict[str, object
 
 
 def _expanded(source: Source, environ: Mapping[str, str]) -> dict[str, object]:
-    included = environ.get("CAMLI_INCLUDE_PATH", "")
-    folders = (
-        [Path.cwd(), source.folder, places.config_dir(environ)] if source.path else [Path.cwd()]
-    )
-    folders += [Path(name) for name in included.split(":") if name]
+    folders = [Path.cwd(), source.folder]
+    if environ.get("HOME") or places.chosen_config_dir(environ):  # a service may have neither
+        folders.append(places.config_dir(environ))
+    folders += [Path(name) for name in environ.get("CAMLI_INCLUDE_PATH", "").split(":") if name]
     expander = Expander(environ, folders, lambda path: syntax.parse(_text(path), str(path))[0])
     try:
         values = expander.expand(dict(source.values))
     except ConfigError as error:
         subject = f"{source.name}, {error.subject}"
         raise ConfigError(error.operation, subject, error.reason) from None
+    except RecursionError:
+        raise ConfigError("read", source.name, "it is nested too deeply") from None
     assert isinstance(values, dict)
     return values
 

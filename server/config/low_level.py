@@ -92,11 +92,12 @@ def problems(low: Mapping[str, object]) -> Iterator[str]:
     if any(files) and not https:
         yield "httpsCert and httpsKey need https = true"
     prefixes = _table(low, "prefixes")
+    wrong = []
     for prefix, entry in prefixes.items():
         if not (prefix.startswith("/") and prefix.endswith("/")):
-            yield f'prefixes: "{prefix}" must begin and end with /'
-        yield from _prefix_problems(prefix, entry, prefixes)
-    yield from _cycles(prefixes)
+            wrong.append(f'prefixes: "{prefix}" must begin and end with /')
+        wrong += _prefix_problems(prefix, entry, prefixes)
+    yield from wrong or _cycles(prefixes)
 
 
 def _key_problems(

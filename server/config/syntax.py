@@ -34,19 +34,21 @@ def parse(text: str, name: str) -> tuple[dict[str, object], bool]:
     JSON begins with a brace. name: the file, for messages. Raises ConfigError that names the
     place, also for a key that stands twice.
     """
-    if not text.lstrip("\ufeff \t\r\n").startswith("{"):
-        try:
-            return tomllib.loads(text), True
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError("read", name, str(error)) from None
+    text = text.removeprefix("\ufeff")
+    is_toml = not text.lstrip().startswith("{")
     try:
-        value = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_without_twins)
+        if is_toml:
+            return tomllib.loads(text), True
+        return json.loads(text, object_pairs_hook=_without_twins), False
     except json.JSONDecodeError as error:
-        place = f"{error.msg} (at line {error.lineno}, column {error.colno})"
-        raise ConfigError("read", name, place) from None
+        reason = f"{error.msg} (at line {error.lineno}, column {error.colno})"
     except _Twins as error:
-        raise ConfigError("read", name, f"key {error.args[0]!r} stands twice") from None
-    return value, False
+        reason = f"key {error.args[0]!r} stands twice"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:  # TOML's errors, and numbers of thousands of digits
+        reason = str(error)
+    raise ConfigError("read", name, reason)
 
 
 class _Twins(Exception):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ... import places
 from ...errors import ConfigError
-from . import first_start
+from . import private
 from .record import LowConfig
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def with_certificate(config: LowConfig, environ: Mapping[str, str]) -> LowConfig
     folder = folders[0] if is_ours else own
     host = config.listen.rpartition(":")[0].removeprefix("[").removesuffix("]")
     certificate, key = make([host, urlsplit(config.base_url).hostname or ""])
-    first_start.private_folder(folder)
+    private.make_folder(folder)
     # The key first: a certificate is never there without it.
-    first_start.replace(folder / KEY, key)
-    first_start.replace(folder / CERTIFICATE, certificate)
+    private.replace(folder / KEY, key)
+    private.replace(folder / CERTIFICATE, certificate)
     return _with_files(config, folder)
 
 

@@ -50,8 +50,11 @@ class Server:
         """Send a signal and return the exit code; again, once it has ended, only the latter."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-            self.said += self.process.communicate(timeout=10)[1]
-        return self.process.returncode
+            # Not communicate(): it passes over what the loop above has in its buffer.
+            assert self.process.stderr
+            with self.process.stderr as stderr:
+                self.said += stderr.read()
+        return self.process.wait(timeout=10)
 
     def get(self, path: str, user: str = "", password: str = "") -> bytes:
         request = urllib.request.Request(self.url + path)

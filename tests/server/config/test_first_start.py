@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from peatkeep.errors import ConfigError
-from peatkeep.server.config import first_start, load, prepare, support
+from peatkeep.server.config import load, prepare, private, support
 from peatkeep.server.config.first_start import FirstStart, client_url, make
 
 LISTEN = "127.0.0.1:3999"
@@ -231,8 +231,8 @@ def test_a_folder_that_can_not_be_written_is_named(home: Home, tmp_path: Path) -
 def test_a_new_file_does_not_replace_another(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     with pytest.raises(ConfigError, match="it exists"):
-        first_start.create(tmp_path / "a", "new")
-    first_start.replace(tmp_path / "b", "new")
+        private.create(tmp_path / "a", "new")
+    private.replace(tmp_path / "b", "new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "new"}
 
 

@@ -77,6 +77,11 @@ def test_flags_of_the_start_reach_the_index(ring: Path, tmp_path: Path) -> None:
     assert (args["reindex"], args["keepGoing"]) == (True, False)
 
 
+def test_a_service_without_a_home_can_be_configured(tmp_path: Path, ring: Path) -> None:
+    (tmp_path / "c").write_text(json.dumps(high(ring)))
+    assert load.load(tmp_path / "c", {}).auth == "localhost"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
