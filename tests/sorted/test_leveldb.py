@@ -1,0 +1,215 @@
+"""What LevelDB adds: locks, Perkeep's directories, damage."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from peatkeep.errors import Corrupt, StoreError, Unavailable
+from peatkeep.sorted.kv import Batch
+from peatkeep.sorted.leveldb import LevelDBKeyValue
+from tests.blobserver.unpack import manifest, unpack
+
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+import plyvel
+from peatkeep.errors import Unavailable
+from peatkeep.sorted.leveldb import LevelDBKeyValue
+folder = Path(sys.argv[1])
+try:
+    LevelDBKeyValue(folder)
+except Unavailable as error:
+    print("ours:", error)
+try:
+    plyvel.DB(str(folder))
+except plyvel.IOError as error:
+    print("plyvel:", error)
+"""
+
+
+def filled(folder: Path, count: int) -> dict[bytes, bytes]:
+    rows = {b"%06d" % n: b"value %d" % n * 5 for n in range(count)}
+    with LevelDBKeyValue(folder) as kv:
+        batch = Batch()
+        for key, value in rows.items():
+            batch.set(key, value)
+        kv.commit(batch)
+    return rows
+
+
+def test_rows_are_there_after_reopening(tmp_path: Path) -> None:
+    rows = filled(tmp_path / "deep" / "below" / "rows", 1000)
+    with LevelDBKeyValue(tmp_path / "deep" / "below" / "rows") as kv:
+        assert dict(kv.find()) == rows
+
+
+def test_a_second_opener_in_this_process_is_told_the_file(tmp_path: Path) -> None:
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=str(tmp_path / "rows" / "LOCK")):
+                LevelDBKeyValue(tmp_path / "rows")
+        kv.set(b"still", b"works")
+        run = subprocess.run(  # nor did the refused attempt loosen the lock
+            [sys.executable, "-c", OTHER_PROCESS, str(tmp_path / "rows")],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert "ours: lock" in run.stdout
+        assert "plyvel:" in run.stdout
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        assert kv.get(b"still") == b"works"
+
+
+def test_perkeeps_lock_is_respected(tmp_path: Path) -> None:
+    filled(tmp_path / "rows", 1)
+    descriptor = os.open(tmp_path / "rows" / "LOCK", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match="LOCK"):
+            LevelDBKeyValue(tmp_path / "rows")
+    finally:
+        os.close(descriptor)
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        assert kv.get(b"000000") is not None
+
+
+def test_perkeep_would_be_refused_until_closed(tmp_path: Path) -> None:
+    kv = LevelDBKeyValue(tmp_path / "rows")
+    check = f"import fcntl; fcntl.flock(open({str(tmp_path / 'rows' / 'LOCK')!r}), 6)"
+    assert subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, check=False
+    ).returncode
+    kv.close()
+    kv.close()
+    assert not subprocess.run([sys.executable, "-c", check], check=False).returncode
+
+
+@pytest.mark.parametrize("damage", ["manifest", "current", "table", "missing table"])
+def test_a_damaged_database_is_named(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "rows"
+    for _ in range(3):
+        filled(folder, 40_000)  # enough for a table beside the log
+    files = {
+        "manifest": "MANIFEST-*", "current": "CURRENT", "table": "*.ldb", "missing table": "*.ldb",
+    }  # fmt: skip
+    victims = list(folder.glob(files[damage]))
+    assert victims
+    for victim in victims:
+        if damage == "missing table":
+            victim.unlink()
+        else:
+            data = bytearray(victim.read_bytes())
+            for place in range(0, len(data), 20):
+                data[place] ^= 0xFF
+            victim.write_bytes(data)
+
+    def read() -> None:
+        with LevelDBKeyValue(folder) as kv:
+            list(kv.find())
+
+    with pytest.raises(Corrupt, match=str(folder)):
+        read()
+
+
+def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    filled(folder, 10)
+    shutil.copytree(folder, tmp_path / "good")
+    (folder / "CURRENT").write_bytes(b"nonsense")
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            LevelDBKeyValue(folder)
+    shutil.copy(tmp_path / "good" / "CURRENT", folder)
+    with LevelDBKeyValue(folder) as kv:
+        assert len(list(kv.find())) == 10
+
+
+def test_a_closed_store_answers_with_an_error(tmp_path: Path) -> None:
+    kv = LevelDBKeyValue(tmp_path / "rows")
+    kv.close()
+    for work in (lambda: kv.get(b"a"), lambda: list(kv.find()), lambda: kv.set(b"a", b"b")):
+        with pytest.raises(Unavailable):
+            work()
+
+
+def test_closing_ends_open_finds(tmp_path: Path) -> None:
+    filled(tmp_path / "rows", 1000)
+    kv = LevelDBKeyValue(tmp_path / "rows")
+    rows = kv.find()
+    next(rows)
+    kv.close()
+    with pytest.raises(Unavailable):
+        list(rows)
+
+
+def test_a_killed_process_loses_no_durable_row(tmp_path: Path) -> None:
+    writer = """
+import os, sys
+from pathlib import Path
+from peatkeep.sorted.leveldb import LevelDBKeyValue
+kv = LevelDBKeyValue(Path(sys.argv[1]))
+for number in range(10**6):
+    kv.set(b"%08d" % number, b"v")
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", writer, str(tmp_path / "rows")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    acknowledged = -1
+    killer = threading.Timer(1.0, process.kill)
+    killer.start()
+    for line in process.stdout:
+        if line.endswith("\n"):
+            acknowledged = int(line)
+    process.wait(60)
+    process.stdout.close()
+    killer.cancel()
+    assert acknowledged >= 0
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        keys = [key for key, _ in kv.find()]
+    assert keys[: acknowledged + 1] == [b"%08d" % number for number in range(acknowledged + 1)]
+
+
+PERKEEPS = {
+    "var/perkeep/index.leveldb": "index_rows",
+    "var/perkeep/blobs/thumbmeta.leveldb": "thumbmeta_rows",
+    "var/perkeep/blobs/sync-to-index-queue.leveldb": "sync_queue_rows",
+}
+
+
+@pytest.mark.vectors("storage")
+@pytest.mark.parametrize("path", sorted(PERKEEPS))
+def test_perkeeps_own_database_opens_and_holds_its_rows(tmp_path: Path, path: str) -> None:
+    rows = manifest("perkeepd-default-leveldb")[PERKEEPS[path]]
+    folder = unpack("perkeepd-default-leveldb", tmp_path) / path
+    expected = sorted((key.encode(), value.encode()) for key, value in rows.items())
+    for _ in range(2):  # the second time, after our own writes to it
+        with LevelDBKeyValue(folder) as kv:
+            assert list(kv.find()) == expected
+            assert kv.get_many(key for key, _ in expected) == dict(expected)
+            kv.set(b"~ours", b"1")
+            kv.delete(b"~ours")
+
+
+@pytest.mark.vectors("storage")
+@pytest.mark.parametrize("name", ["diskpacked", "encrypt", "blobpacked"])
+def test_other_databases_of_perkeep_open(tmp_path: Path, name: str) -> None:
+    folder = unpack(name, tmp_path)
+    databases = [path.parent for path in folder.rglob("CURRENT")]
+    assert databases
+    rows = manifest(name).get("index_rows")
+    for database in databases:
+        with LevelDBKeyValue(database) as kv:
+            found = {key.decode(): value.decode() for key, value in kv.find()}
+        assert found
+        if isinstance(rows, dict):
+            assert found == rows
+        elif rows is not None:  # some manifests give only the number
+            assert len(found) == rows
