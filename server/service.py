@@ -114,6 +114,8 @@ class Service:
         for sync in self.syncs.values():
             sync.stop()
         logging.getLogger("peatkeep").removeHandler(self._log)
+        self.world.bridge.close()
+        self.world.forms.close()
         self.world.topology.close()
 
 
@@ -158,7 +160,8 @@ def _ui(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     roots = [text_arg(place, root, "blobRoot") for place, root in world.enabled("root")]
     if not roots or not roots[0]:
         raise ConfigError("configure", f"{prefix} (ui)", "the root handler names no blobRoot")
-    ui = Ui(prefix, world.topology.storage(roots[0]), world.bridge, _discovery(service))
+    storage = world.topology.storage(roots[0])
+    ui = Ui(prefix, storage, world.bridge, world.forms, _discovery(service))
     yield Mount(prefix, "ui", ui.routes, conf.internal, headers=VARY)
 
 

@@ -25,7 +25,6 @@ from .zips import Zips
 
 MAX_CHILDREN: Final = 200_000
 MEMBER_BATCH: Final = 500
-FORMS_AT_ONCE: Final = 8
 
 _STATIC = re.compile(r".*\.(html|js|css|png|jpg|gif|svg)")
 
@@ -46,16 +45,21 @@ class Ui:
     """Mounted at `/ui/`. storage: the primary one: also what is verified is read from it alone."""
 
     def __init__(
-        self, prefix: str, storage: Storage, bridge: Bridge, discovery: Discovery | None
+        self,
+        prefix: str,
+        storage: Storage,
+        bridge: Bridge,
+        forms: Bridge,
+        discovery: Discovery | None,
     ) -> None:
+        """forms: threads for reading forms, which may take as long as their senders like."""
         self._prefix = prefix
         self._storage = storage
         self._bridge = bridge
         self._discovery = discovery
         self._downloads = Downloads(storage, bridge)
         self._zips = Zips(storage, bridge)
-        # A form is read at the pace of its sender, who must not hold up everybody's threads.
-        self._uploads = UploadHelper(storage, Bridge(FORMS_AT_ONCE))
+        self._uploads = UploadHelper(storage, forms)
 
     @property
     def routes(self) -> Sequence[Route]:

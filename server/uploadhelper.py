@@ -1,11 +1,11 @@
 """Files sent by a form: the server cuts them into chunks and makes the file blobs."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import multipart
-from anyio import from_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -35,6 +35,7 @@ class UploadHelper:
     """Stores the files of multipart forms."""
 
     def __init__(self, storage: Storage, bridge: Bridge) -> None:
+        """bridge: of its own, for a form is read at the pace of its sender."""
         self._storage = storage
         self._bridge = bridge
 
@@ -78,8 +79,10 @@ class UploadHelper:
         if modtime is not None:
             members["unixMtime"] = format_time(parse_time(modtime))
 
+        loop = asyncio.get_running_loop()
+
         def pieces() -> Iterator[bytes]:
-            while piece := from_thread.run(form.piece):
+            while piece := asyncio.run_coroutine_threadsafe(form.piece(), loop).result():
                 yield piece
 
         def write() -> Ref:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from .. import __version__
 from ..errors import ConfigError
@@ -11,12 +12,16 @@ from .bridge import Bridge
 from .config.record import LowConfig, Prefix
 from .topology import Topology
 
+FORMS_AT_ONCE: Final = 8
+"""Files that are received by forms at one time."""
+
 
 @dataclass(slots=True)
 class World:
     """One running server, as its handlers see it.
 
     environ: the process environment. address: where it listens, `host:port`.
+    forms: threads apart from the others, held as long as a form takes to come in.
     """
 
     config: LowConfig
@@ -24,6 +29,7 @@ class World:
     auth: Auth
     environ: Mapping[str, str]
     bridge: Bridge = field(default_factory=Bridge)
+    forms: Bridge = field(default_factory=lambda: Bridge(FORMS_AT_ONCE, "forms"))
     address: str = ""
     version: str = f"peatkeep {__version__}"
     started_s: float = field(default_factory=time.time)

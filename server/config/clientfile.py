@@ -101,7 +101,7 @@ def add_server(client: ClientFile, new: Entry) -> tuple[dict[str, object], str, 
     if is_default:
         entry["default"] = True
     values = {**client.values, "servers": {**servers, alias: entry}}
-    if not client.identity:
+    if "identity" not in client.values:
         values |= {"identity": new.key_id, "identitySecretRing": new.ring}
     values.setdefault("ignoredFiles", list(IGNORED_FILES))
     return values, alias, is_default

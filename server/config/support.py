@@ -45,7 +45,14 @@ def warnings(config: LowConfig) -> list[str]:
             f'listen = "{config.listen}" is open to the network; auth = "localhost" lets in only'
             " this machine's programs. Listen on 127.0.0.1, or use userpass"
         )
-    if config.path and config.auth not in ("none", "localhost") and _is_open(config.path):
+    has_password = config.auth not in ("none", "localhost")
+    is_encrypted = config.https or config.base_url.startswith("https://")
+    if has_password and not is_encrypted and not is_loopback(config.listen):
+        found.append(
+            f'listen = "{config.listen}" is open to the network, where others can read passwords and'
+            " data along the way: set https = true, or baseURL to that of a proxy with https"
+        )
+    if has_password and config.path and _is_open(config.path):
         found.append("others on this machine can read this file, and the password in it: chmod 600")
     return found
 
