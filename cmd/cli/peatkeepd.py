@@ -145,6 +145,8 @@ def _configuration(
         problems.append("-recovery needs blobpacked, which this version does not have yet")
     for problem in problems:
         output.problem(ConfigError("use", location, problem))
+    if problems and Path(location).name == places.PERKEEP_SERVER_CONFIG:
+        output.note("hint: peatkeepd up --data DIR sets up a server of its own in DIR")
     for warning in support.warnings(found):
         output.note(f"warning: {location}: {warning}")
     return None if problems else found

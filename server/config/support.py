@@ -49,8 +49,8 @@ def warnings(config: LowConfig) -> list[str]:
     is_encrypted = config.https or config.base_url.startswith("https://")
     if has_password and not is_encrypted and not is_loopback(config.listen):
         found.append(
-            f'listen = "{config.listen}" is open to the network, where others can read passwords and'
-            " data along the way: set https = true, or baseURL to that of a proxy with https"
+            f'listen = "{config.listen}" is open to the network, where others can read passwords'
+            " and data along the way: set https = true, or baseURL to that of a proxy with https"
         )
     if has_password and config.path and _is_open(config.path):
         found.append("others on this machine can read this file, and the password in it: chmod 600")

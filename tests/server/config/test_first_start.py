@@ -177,6 +177,15 @@ def test_the_older_form_of_the_client_configuration_is_a_reason_to_stop(home: Ho
         home.make()
 
 
+def test_an_identity_of_the_clients_stays_as_it_is_written(home: Home, ring: Path) -> None:
+    home.environ["PK_SECRET_RING"] = str(ring)
+    values = {"identity": ["_env", "${MY_KEY}"], "ignoredFiles": []}
+    home.write_client(values)
+    home.make()
+    found = home.client_values()
+    assert {key: found[key] for key in values} == values
+
+
 def test_a_client_configuration_that_is_no_json_is_a_reason_to_stop(home: Home) -> None:
     home.write_client([])
     with pytest.raises(ConfigError, match="no JSON object"):

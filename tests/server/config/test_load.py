@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,16 @@ def test_a_password_that_others_can_read_is_warned_of(tmp_path: Path, ring: Path
     assert "chmod 600" in warning
     file.chmod(0o600)
     assert support.warnings(load.load(file, environ_of(tmp_path))) == []
+
+
+def test_a_password_in_the_clear_on_the_network_is_warned_of() -> None:
+    config = config_of(auth="userpass:a:hunter2", listen=":3179")
+    [warning] = support.warnings(config)
+    assert "set https = true" in warning
+    assert "hunter2" not in warning
+    assert support.warnings(replace(config, https=True)) == []
+    assert support.warnings(replace(config, base_url="https://keep.example.com")) == []
+    assert support.warnings(replace(config, listen="127.0.0.1:3179")) == []
 
 
 @pytest.mark.vectors("storage")
