@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ..blob import parse_ref
-from .rows import ClaimRow
-from .view import View, sortable, sortable_ns
+from ..schema.claims import Claim, state
+from ..schema.times import format_time
+from .view import View
 
 NO_TIME: Final = "0001-01-01T00:00:00Z"
 """The modification time of what no claim has modified."""
@@ -26,41 +27,10 @@ class Attributes(NamedTuple):
         return values[0] if values else ""
 
 
-def evaluate(claims: Iterable[ClaimRow], at_ns: int | None = None) -> Attributes:
-    """Apply claims, which come by date, up to and including a moment (None: all of them).
-
-    Set clears and adds; an empty value is never added, nor one that is there already. Removing
-    a value leaves the list, if empty; removing the attribute leaves nothing. Other types of
-    claims have no effect (pkg/index/README.md, "Attributes").
-    """
-    values: dict[str, list[str]] = {}
-    modified = NO_TIME
-    last = None if at_ns is None else sortable_ns(at_ns)
-    for claim in claims:
-        if last is not None and sortable(claim.date) > last:
-            break
-        if _apply(values, claim):
-            modified = claim.date
-    return Attributes(values, modified)
-
-
-def _apply(values: dict[str, list[str]], claim: ClaimRow) -> bool:
-    """Whether the claim had an effect that counts as a modification."""
-    name, value = claim.attribute, claim.value
-    if claim.type == "del-attribute":
-        if value:
-            values[name] = [other for other in values.get(name, ()) if other != value]
-        else:
-            values.pop(name, None)
-        return True
-    if claim.type == "set-attribute":
-        values.pop(name, None)
-    elif claim.type != "add-attribute":
-        return False
-    if not value or value in values.get(name, ()):
-        return False
-    values.setdefault(name, []).append(value)
-    return True
+def evaluate(claims: Iterable[Claim], at_ns: int | None = None) -> Attributes:
+    """What claims that count make of a permanode at a moment (None: all of them)."""
+    values, modified_ns = state(claims, at_ns)
+    return Attributes(values, NO_TIME if modified_ns is None else format_time(modified_ns))
 
 
 def attributes_of(view: View, permanode: str, at_ns: int | None = None) -> Attributes:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from ..blob import Fetcher, Ref, parse_ref
 from ..errors import Corrupt, Invalid, NotFound, StoreError
+from ..schema.claims import DEL_ATTRIBUTE, DELETE, Claim, read_claim
 from ..schema.directory import directory_members
 from ..schema.parse import Schema, parse
 from ..schema.signing import Verification, verify
@@ -18,7 +19,6 @@ from .rows import (
     LOOKUP_ATTRIBUTES,
     PATH_ATTRIBUTE,
     SCHEMA_MIME,
-    ClaimRow,
     FileInfo,
     Row,
     claim_row,
@@ -34,23 +34,12 @@ from .rows import (
 MAX_CHILDREN: Final = 2_000_000
 """Members of a directory that are indexed; one with more has no rows."""
 
-_ZERO_DATE_NS: Final = -62_135_596_800 * 1_000_000_000
-_SECOND_NS: Final = 1_000_000_000
-
-
-class Deletion(NamedTuple):
-    """A verified delete claim. date: text, UTC."""
-
-    target: Ref
-    date: str
-    key_id: str
-    signer: Ref
-
 
 class Outcome(NamedTuple):
     """What is to be written for a blob, or why nothing is (yet).
 
     mime: as the `meta` row has it. rows: beside `have` and `meta`.
+    deletion: the claim, of a delete claim; it has a target.
     needs: the first blob that is absent or damaged and without which it can't be indexed.
     refused: why it never will be; "" if it is not.
     """
@@ -59,7 +48,7 @@ class Outcome(NamedTuple):
     size: int
     mime: str = ""
     rows: tuple[Row, ...] = ()
-    deletion: Deletion | None = None
+    deletion: Claim | None = None
     needs: Ref | None = None
     refused: str = ""
 
@@ -120,7 +109,7 @@ def _clean(camli_type: str) -> str:
 
 def _rows(
     ref: Ref, data: bytes, schema: Schema, blobs: _Tracker, zone: tzinfo
-) -> tuple[list[Row], Deletion | None]:
+) -> tuple[list[Row], Claim | None]:
     if schema.type == "claim":
         return _claim(ref, data, schema, blobs)
     if schema.type == "permanode":
@@ -150,72 +139,48 @@ def _directory(ref: Ref, schema: Schema, blobs: _Tracker) -> list[Row]:
 
 def _claim(
     ref: Ref, data: bytes, schema: Schema, blobs: _Tracker
-) -> tuple[list[Row], Deletion | None]:
-    date_ns = schema.time_ns("claimDate")
-    claim_type = schema.string("claimType")
-    if not claim_type or schema.ref("camliSigner") is None:
+) -> tuple[list[Row], Claim | None]:
+    signer_ref = schema.ref("camliSigner")
+    if signer_ref is None or not schema.string("camliSig"):
         return [], None
-    if date_ns is None or date_ns // _SECOND_NS == 0 or date_ns == _ZERO_DATE_NS:
-        return [], None
-    signer = verify(data, blobs)
-    date = format_time(date_ns)
-    rows: list[Row] = [(f"signerkeyid:{signer.signer_ref}".encode(), signer.key_id.encode())]
-    if claim_type == "delete":
-        target = schema.ref("target")
-        if target is None:
-            return rows, None
-        return rows, Deletion(target, date, signer.key_id, signer.signer_ref)
-    permanode = schema.ref("permaNode")
-    if permanode is not None:
-        rows += _permanode_rows(_row_of(ref, permanode, schema, date, signer))
+    if read_claim(ref, schema, Verification(signer_ref, "", {})) is None:
+        return [], None  # it would count nowhere, whoever signed it: nothing is checked
+    signed = verify(data, blobs)
+    claim = read_claim(ref, schema, signed)
+    assert claim is not None
+    rows: list[Row] = [(f"signerkeyid:{signed.signer_ref}".encode(), signed.key_id.encode())]
+    if claim.type == DELETE:
+        return rows, None if claim.target is None else claim
+    if claim.permanode is not None:
+        rows += _permanode_rows(claim, claim.permanode)
     return rows, None
 
 
-def _row_of(ref: Ref, permanode: Ref, schema: Schema, date: str, signer: Verification) -> ClaimRow:
-    return ClaimRow(
-        ref,
-        permanode,
-        signer.key_id,
-        date,
-        schema.string("claimType"),
-        schema.string("attribute"),
-        schema.string("value"),
-        signer.signer_ref,
-    )
-
-
-def _permanode_rows(claim: ClaimRow) -> list[Row]:
-    rows = [claim_row(claim), recent_row(claim)]
+def _permanode_rows(claim: Claim, permanode: Ref) -> list[Row]:
+    date = format_time(claim.date_ns)
+    rows = [claim_row(claim, permanode, date), recent_row(claim, permanode, date)]
     attribute = claim.attribute
     if attribute in LOOKUP_ATTRIBUTES:
-        if claim.type != "del-attribute":
-            rows.append(value_row(claim))
+        if claim.type != DEL_ATTRIBUTE:
+            rows.append(value_row(claim, permanode, date))
     elif attribute == "camliMember":
         child = parse_ref(claim.value)
         if child is not None:
-            rows.append(edge_row(claim, child))
+            rows.append(edge_row(claim, permanode, child))
     elif attribute.startswith(PATH_ATTRIBUTE):
         target = parse_ref(claim.value)
         if target is not None:
-            rows += path_rows(claim, target)
+            rows += path_rows(claim, permanode, date, target)
     return rows
 
 
-def deletion_rows(deletion: Deletion, claim: Ref, target_type: str | None) -> list[Row]:
+def deletion_rows(claim: Claim, target: Ref, target_type: str | None) -> list[Row]:
     """The rows of a delete claim whose target is indexed as this camliType (None: plain)."""
     if target_type not in ("permanode", "claim"):
         return []
-    rows: list[Row] = [deleted_row(deletion.target, deletion.date, claim)]
+    date = format_time(claim.date_ns)
+    rows = [deleted_row(claim, target, date)]
     if target_type == "permanode":
-        row = ClaimRow(
-            claim,
-            deletion.target,
-            deletion.key_id,
-            deletion.date,
-            "delete",
-            "",
-            "",
-            deletion.signer,
-        )
-        rows += [claim_row(row), recent_row(row)]
+        plain = claim._replace(attribute="", value="")
+        rows += [claim_row(plain, target, date), recent_row(plain, target, date)]
     return rows

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..blob import Ref
 from ..errors import NotFound
-from ..schema.times import format_time
+from ..schema.times import format_time, parse_time
 from ..sorted.kv import after_prefix
 from .attributes import attributes_of, evaluate
 from .describe import DescribeRequest, describe_meta
@@ -22,7 +22,7 @@ from .rows import (
     time_of_reverse,
     value_prefix,
 )
-from .view import View, sortable, sortable_ns
+from .view import View
 
 Json = dict[str, Any]
 
@@ -68,7 +68,7 @@ def _signer(view: View, key: str, permanode: Ref, date: str) -> Ref | None:
     _, key_id, _, claim = key.split("|")
     claim_key = f"claim|{permanode}|{key_id}|{date}|{claim}".encode()
     value = view.get(claim_key)
-    return None if value is None else parse_claim(claim_key, value).signer
+    return None if value is None else parse_claim(claim_key, value).signer_ref
 
 
 # -- by the value of an attribute ---------------------------------------------------------------
@@ -92,12 +92,11 @@ def with_attribute(
     described as they are now.
     """
     found: dict[Ref, None] = {}
-    last = sortable_ns(at_ns)
     for key_id in key_ids:
         for date, claim, permanode in _value_rows(view, key_id, attribute, value):
             if len(found) >= limit:
                 break
-            if permanode in found or sortable(date) > last:
+            if permanode in found or parse_time(date) > at_ns:
                 continue
             if not view.is_deleted(claim) and not view.is_deleted(permanode):
                 found[permanode] = None
@@ -141,9 +140,9 @@ def claims(view: View, permanode: Ref, attribute: str = "") -> Json:
             continue
         entry: Json = {
             "blobref": claim.ref,
-            "signer": claim.signer,
+            "signer": claim.signer_ref,
             "permanode": claim.permanode,
-            "date": claim.date,
+            "date": format_time(claim.date_ns),
             "type": claim.type,
         }
         if claim.attribute:
@@ -207,11 +206,11 @@ def _standing_paths(view: View, key_id: str, target: Ref) -> list[TargetPath]:
     ]
 
 
-def _order(path: TargetPath) -> tuple[str, str]:
-    return sortable(path.date), path.claim
+def _order(path: TargetPath) -> tuple[int, str]:
+    return parse_time(path.date), path.claim
 
 
 def _names(view: View, key_id: str, path: TargetPath, target: Ref) -> bool:
     """Whether the path still leads to the target: later claims may have removed or moved it."""
-    standing = [c for c in view.claims(path.base, [key_id]) if not view.is_deleted(c.ref)]
-    return target in evaluate(standing).values.get(PATH_ATTRIBUTE + path.suffix, ())
+    values = evaluate(view.standing_claims(path.base, [key_id])).values
+    return target in values.get(PATH_ATTRIBUTE + path.suffix, ())

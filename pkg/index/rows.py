@@ -7,7 +7,9 @@ from typing import Final, NamedTuple
 from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..blob import Ref, parse_ref
-from ..errors import Corrupt
+from ..errors import Corrupt, Invalid
+from ..schema.claims import DEL_ATTRIBUTE, Claim
+from ..schema.times import parse_time
 from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE
 
 Row = tuple[bytes, bytes]
@@ -140,39 +142,37 @@ def parse_have(value: bytes) -> tuple[int, bool]:
 # -- rows of claims -----------------------------------------------------------------------------
 
 
-class ClaimRow(NamedTuple):
-    """A claim that is verified and concerns a permanode. date: text, UTC."""
-
-    ref: Ref
-    permanode: Ref
-    key_id: str
-    date: str
-    type: str
-    attribute: str
-    value: str
-    signer: Ref | None
-
-
-def claim_row(claim: ClaimRow) -> Row:
-    key = f"claim|{claim.permanode}|{claim.key_id}|{claim.date}|{claim.ref}"
-    value = f"{esc(claim.type)}|{esc(claim.attribute)}|{esc(claim.value)}|{claim.signer}"
+def claim_row(claim: Claim, permanode: Ref, date: str) -> Row:
+    """date: the text of the claim's date, here and below."""
+    key = f"claim|{permanode}|{claim.key_id}|{date}|{claim.ref}"
+    value = f"{esc(claim.type)}|{esc(claim.attribute)}|{esc(claim.value)}|{claim.signer_ref}"
     return key.encode(), value.encode()
 
 
-def parse_claim(key: bytes, value: bytes) -> ClaimRow:
+def parse_claim(key: bytes, value: bytes) -> Claim:
     """Raises Corrupt for a damaged row."""
     words, fields = key.decode().split("|"), value.decode().split("|")
     if len(words) != 5 or len(fields) != 4:
         raise Corrupt("read", "claim row", repr(key[:200]))
-    kind, attribute, text = (unesc(field) for field in fields[:3])
-    permanode, ref = Ref.trusted(words[1]), Ref.trusted(words[4])
-    signer = parse_ref(fields[3])
-    return ClaimRow(ref, permanode, words[2], words[3], kind, attribute, text, signer)
+    try:
+        date_ns = parse_time(words[3])
+    except Invalid as error:
+        raise Corrupt("read", "claim row", str(error)) from None
+    return Claim(
+        ref=Ref.trusted(words[4]),
+        signer_ref=Ref.trusted(fields[3]),
+        key_id=words[2],
+        date_ns=date_ns,
+        type=unesc(fields[0]),
+        permanode=Ref.trusted(words[1]),
+        attribute=unesc(fields[1]),
+        value=unesc(fields[2]),
+    )
 
 
-def recent_row(claim: ClaimRow) -> Row:
-    key = f"recpn|{claim.key_id}|{reverse_time(claim.date)}|{claim.ref}"
-    return key.encode(), claim.permanode.encode()
+def recent_row(claim: Claim, permanode: Ref, date: str) -> Row:
+    key = f"recpn|{claim.key_id}|{reverse_time(date)}|{claim.ref}"
+    return key.encode(), permanode.encode()
 
 
 def _hashed(text: str) -> str:
@@ -195,27 +195,26 @@ _MAX_LOOKUP_SIZE: Final = MAX_KEY_SIZE - 32 - 1 - 63
 """Bytes of a key before its reverse time and claim ref."""
 
 
-def value_row(claim: ClaimRow) -> Row:
-    tail = f"{reverse_time(claim.date)}|{claim.ref}".encode()
-    key = value_prefix(claim.key_id, claim.attribute, claim.value) + tail
-    return key, claim.permanode.encode()
+def value_row(claim: Claim, permanode: Ref, date: str) -> Row:
+    tail = f"{reverse_time(date)}|{claim.ref}".encode()
+    return value_prefix(claim.key_id, claim.attribute, claim.value) + tail, permanode.encode()
 
 
-def path_rows(claim: ClaimRow, target: Ref) -> list[Row]:
+def path_rows(claim: Claim, permanode: Ref, date: str, target: Ref) -> list[Row]:
     """`path` and `signertargetpath` of a `camliPath:` claim; a long suffix goes by its digest."""
     suffix = esc(claim.attribute.removeprefix(PATH_ATTRIBUTE))
-    active = "N" if claim.type == "del-attribute" else "Y"
-    head = f"path|{claim.key_id}|{claim.permanode}|{suffix}|"
+    active = "N" if claim.type == DEL_ATTRIBUTE else "Y"
+    head = f"path|{claim.key_id}|{permanode}|{suffix}|"
     if len(head) > _MAX_LOOKUP_SIZE:
-        head = f"pk|path|{claim.key_id}|{claim.permanode}|{_hashed(suffix)}|"
+        head = f"pk|path|{claim.key_id}|{permanode}|{_hashed(suffix)}|"
     return [
         (
-            f"{head}{reverse_time(claim.date)}|{claim.ref}".encode(),
+            f"{head}{reverse_time(date)}|{claim.ref}".encode(),
             f"{active}|{target}".encode(),
         ),
         (
             f"signertargetpath|{claim.key_id}|{target}|{claim.ref}".encode(),
-            f"{claim.date}|{claim.permanode}|{active}|{suffix}".encode(),
+            f"{date}|{permanode}|{active}|{suffix}".encode(),
         ),
     ]
 
@@ -239,12 +238,12 @@ def parse_target_path(key: bytes, value: bytes) -> TargetPath:
     return TargetPath(claim, fields[0], Ref.trusted(fields[1]), fields[2] == "Y", unesc(fields[3]))
 
 
-def edge_row(claim: ClaimRow, child: Ref) -> Row:
-    return f"edgeback|{child}|{claim.permanode}|{claim.ref}".encode(), b"permanode|"
+def edge_row(claim: Claim, permanode: Ref, child: Ref) -> Row:
+    return f"edgeback|{child}|{permanode}|{claim.ref}".encode(), b"permanode|"
 
 
-def deleted_row(target: Ref, date: str, deleter: Ref) -> Row:
-    return f"deleted|{target}|{reverse_time(date)}|{deleter}".encode(), b""
+def deleted_row(claim: Claim, target: Ref, date: str) -> Row:
+    return f"deleted|{target}|{reverse_time(date)}|{claim.ref}".encode(), b""
 
 
 # -- rows of files and directories --------------------------------------------------------------

@@ -7,11 +7,10 @@ from typing import Final
 
 from ..blob import Ref
 from ..errors import Corrupt
-from ..schema.times import format_time
+from ..schema.claims import Claim, in_order
 from ..sorted.kv import KeyValue
 from .rows import (
     LONG,
-    ClaimRow,
     FileInfo,
     Meta,
     Row,
@@ -99,7 +98,7 @@ class View:
                 return True
         return False
 
-    def claims(self, permanode: str, key_ids: Sequence[str] | None = None) -> list[ClaimRow]:
+    def claims(self, permanode: str, key_ids: Sequence[str] | None = None) -> list[Claim]:
         """The claims about a permanode, deleted ones too, by date and then by ref.
 
         key_ids: of these signers only; None: of all.
@@ -107,17 +106,15 @@ class View:
         prefixes = [f"claim|{permanode}|"]
         if key_ids is not None:
             prefixes = [f"claim|{permanode}|{key_id}|" for key_id in key_ids]
-        claims = [
+        return in_order(
             parse_claim(key, value)
             for prefix in prefixes
             for key, value in self.scan(prefix.encode())
-        ]
-        claims.sort(key=_by_date)
-        return claims
+        )
 
-    def standing_claims(self, permanode: str) -> list[ClaimRow]:
-        """The owner's claims that are not deleted, by date and then by ref."""
-        claims = self.claims(permanode, self.owner_key_ids)
+    def standing_claims(self, permanode: str, key_ids: Sequence[str] | None = None) -> list[Claim]:
+        """The claims that are not deleted, by date and then by ref. key_ids: None: the owner's."""
+        claims = self.claims(permanode, self.owner_key_ids if key_ids is None else key_ids)
         return [claim for claim in claims if not self.is_deleted(claim.ref)]
 
     # -- files ----------------------------------------------------------------------------------
@@ -166,16 +163,3 @@ class View:
         """Yield distinct members of a directory, in ref order."""
         for key, _ in islice(self._rows.prefixed(f"dirchild|{directory}|".encode()), limit):
             yield Ref.trusted(key.decode().rpartition("|")[2])
-
-
-def sortable(date: str) -> str:
-    """What a date text sorts by: without its Z, a whole second stands before its fractions."""
-    return date[:-1]
-
-
-def sortable_ns(time_ns: int) -> str:
-    return sortable(format_time(time_ns))
-
-
-def _by_date(claim: ClaimRow) -> tuple[str, str]:
-    return sortable(claim.date), claim.ref

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ..blob import Ref, Statter
+from ..schema.claims import Claim
 from ..sorted.kv import Batch, KeyValue, after_prefix
-from .extract import Deletion, Outcome, deletion_rows
+from .extract import Outcome, deletion_rows
 from .rows import (
     LONG,
     NEEDS,
@@ -48,7 +49,7 @@ class _Change:
     def __init__(self) -> None:
         self.batch = Batch()
         self.metas: dict[Ref, str] = {}
-        self.deletions: list[tuple[Outcome, Deletion]] = []
+        self.deletions: list[tuple[Outcome, Claim, Ref]] = []
         self.adds_waiting = False
         self.adds_long = False
 
@@ -165,8 +166,8 @@ class Writer:
             else:
                 self._accept(change, outcome)
         # After the others, because a target may be among them.
-        for outcome, deletion in change.deletions:
-            self._delete(change, outcome, deletion)
+        for outcome, claim, target in change.deletions:
+            self._delete(change, outcome, claim, target)
         if change.batch:
             # Not durable yet: after a crash the store is compared with the rows (README.md,
             # "Start and end"), and one fsync for each upload would take longer than the rest.
@@ -204,8 +205,9 @@ class Writer:
         for row in outcome.rows:
             change.add(row)
         change.add((meta_key(outcome.ref), f"{outcome.size}|{outcome.mime}".encode()))
-        if outcome.deletion is not None:
-            change.deletions.append((outcome, outcome.deletion))
+        claim = outcome.deletion
+        if claim is not None and claim.target is not None:
+            change.deletions.append((outcome, claim, claim.target))
         else:
             self._finish(change, outcome)
 
@@ -215,20 +217,20 @@ class Writer:
         if self._any_refused:
             change.batch.delete(refused_key(outcome.ref))
 
-    def _delete(self, change: _Change, outcome: Outcome, deletion: Deletion) -> None:
-        mime = change.metas.get(deletion.target)
+    def _delete(self, change: _Change, outcome: Outcome, claim: Claim, target: Ref) -> None:
+        mime = change.metas.get(target)
         if mime is None:
-            row = self._rows.get(meta_key(deletion.target))
+            row = self._rows.get(meta_key(target))
             if row is None:
-                self._postpone(change, outcome, deletion.target)
+                self._postpone(change, outcome, target)
                 return
             target_type = parse_meta(row).camli_type
         else:
             target_type = mime[len(SCHEMA_MIME) :] if mime.startswith(SCHEMA_MIME) else None
-        for added in deletion_rows(deletion, outcome.ref, target_type):
+        for added in deletion_rows(claim, target, target_type):
             change.add(added)
         self._finish(change, outcome)
-        change.batch.delete(needs_key(deletion.target, outcome.ref))
+        change.batch.delete(needs_key(target, outcome.ref))
 
     def _postpone(self, change: _Change, outcome: Outcome, target: Ref) -> None:
         """A delete claim before its target: half indexed, as Perkeep has it, and remembered."""

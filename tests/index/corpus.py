@@ -60,10 +60,15 @@ def signer(name: str = "owner") -> Signer:
 class World:
     """A store and an index over it."""
 
-    def __init__(self, rows: KeyValue | None = None, blobs: Memory | None = None) -> None:
+    def __init__(
+        self,
+        rows: KeyValue | None = None,
+        blobs: Memory | None = None,
+        owner_key_ids: Sequence[str] = (OWNER_KEY_ID,),
+    ) -> None:
         self.kv = rows if rows is not None else MemoryKeyValue()
         self.blobs = blobs if blobs is not None else Memory()
-        self.index = Index(self.kv, self.blobs, [OWNER_KEY_ID])
+        self.index = Index(self.kv, self.blobs, owner_key_ids)
 
     def add(self, blobs: Sequence[Blob], batch: int = 1) -> dict[Ref, str]:
         """Store and index in batches of this many. Returns the refused ones."""
