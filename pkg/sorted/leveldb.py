@@ -45,9 +45,12 @@ class LevelDBKeyValue(KeyValue):
         return cls(folder)
 
     def get(self, key: bytes) -> bytes | None:
-        with self._translated("read"):
+        # Without the context manager, which costs as much as the read itself.
+        try:
             value: bytes | None = self._db.get(key, verify_checksums=True)
-            return value
+        except (plyvel.Error, RuntimeError) as error:
+            raise self._translate("read", error) from error
+        return value
 
     def find(self, start: bytes = b"", end: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         if end and start >= end:
@@ -87,12 +90,13 @@ class LevelDBKeyValue(KeyValue):
     def _translated(self, operation: str) -> Iterator[None]:
         try:
             yield
-        except plyvel.CorruptionError as error:
-            raise Corrupt(operation, self._folder, str(error)) from error
-        except plyvel.Error as error:
-            raise Unavailable(operation, self._folder, str(error)) from error
-        except RuntimeError as error:  # plyvel's word for "closed"
-            raise Unavailable(operation, self._folder, str(error)) from error
+        except (plyvel.Error, RuntimeError) as error:
+            raise self._translate(operation, error) from error
+
+    def _translate(self, operation: str, error: Exception) -> StoreError:
+        """A RuntimeError is plyvel's word for "closed"."""
+        kind = Corrupt if isinstance(error, plyvel.CorruptionError) else Unavailable
+        return kind(operation, self._folder, str(error))
 
 
 class _FolderLock:
@@ -119,7 +123,7 @@ class _FolderLock:
                 self._key = _identity(os.fstat(self._descriptor))
                 self._held.add(self._key)
         except OSError as error:
-            raise _translate(error, folder) from error
+            raise _os_error(error, folder) from error
 
     def _take(self, path: Path) -> None:
         try:
@@ -143,6 +147,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _translate(error: OSError, folder: Path) -> StoreError:
+def _os_error(error: OSError, folder: Path) -> StoreError:
     kind = ReadOnly if error.errno == errno.EROFS else Unavailable
     return kind("open", error.filename or folder, os.strerror(error.errno or 0))

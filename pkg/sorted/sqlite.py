@@ -69,9 +69,7 @@ class SQLiteKeyValue(KeyValue):
         return cls(file)
 
     def get(self, key: bytes) -> bytes | None:
-        with self._translated("read"), self._reader() as reader:
-            row = reader.execute(_GET, (key,)).fetchone()
-        return None if row is None else row[0]
+        return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         found = {}
