@@ -11,7 +11,7 @@ import pytest
 from peatkeep import places
 from peatkeep.errors import ConfigError
 from peatkeep.server.config import load, redact, support, syntax
-from peatkeep.server.config.record import LowConfig
+from peatkeep.server.config.record import LowConfig, Prefix
 
 KEY_ID = "D4DEEB67AB332011"
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -265,3 +265,15 @@ def test_toml_paths_within_lists_and_tables_are_anchored() -> None:
         "a": [{"path": "/f/x"}, "path"],
         "b": {"file": "/abs", "keyFile": ""},
     }
+
+
+def test_every_handler_that_is_said_to_be_supported_is_built() -> None:
+    from peatkeep.server.config.handlers import SHAPES
+    from peatkeep.server.service import BUILDERS
+
+    kinds = {kind for kind in SHAPES if not kind.startswith("storage-")}
+    refused = {
+        kind for kind in kinds if support.check_supported(config_of(prefixes={"/x/": Prefix(kind)}))
+    }
+    assert refused == {"app"}
+    assert kinds - refused <= BUILDERS.keys()
