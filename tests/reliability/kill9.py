@@ -20,9 +20,11 @@ from urllib.parse import urlsplit
 
 from tests.e2e.compare_trees import differences
 from tests.e2e.machine import Failed, Machine, Server
+from tests.reliability.verdict import Verdict
 
 WRITERS = 4
 TREE_FILES = 160
+PLANTED_KILLS = 3
 LARGE_FILES = {"large 1": 3_000_000, "large 2": 7_000_000}
 BLOB_BYTES = (10, 60_000)
 PLANTED_SERVER = [sys.executable, str(Path(__file__).parent / "planted_server.py")]
@@ -219,6 +221,12 @@ def campaign(
     return Tally(rounds, running.acknowledged)
 
 
-def planted_bug_is_caught(folder: Path, seed: int, tries: int = 5) -> bool:
-    """Whether a server that answers before it has written fails within a few kills."""
-    return campaign(folder, seed, tries, PLANTED_SERVER, ("server",)).bad > 0
+def run(folder: Path, seed: int, count: int) -> Verdict:
+    """Kill `count` times, client and server in turn, and try the planted bug."""
+    tally = campaign(folder / "ours", seed, count)
+    planted = campaign(folder / "planted", seed, PLANTED_KILLS, PLANTED_SERVER, ("server",))
+    problems = tally.problems
+    if tally.in_flight < IN_FLIGHT_SHARE * count:
+        problems.append(f"only {tally.in_flight} of {count} kills fell into a backup")
+    notes = f"in_flight={tally.in_flight} acknowledged={tally.acknowledged}"
+    return Verdict("kill9", count, len(problems), planted.bad > 0, notes, tuple(problems))
