@@ -107,7 +107,11 @@ def _check_flags(
 
 def _put(session: Session, backup: Backup, path: str) -> Ref | None:
     """Store one argument and print its ref. A link that dangles is an error here."""
-    os.stat(path)  # noqa: PTH116 - only to raise
+    try:
+        os.stat(path)  # noqa: PTH116 - only to raise
+    except OSError as error:
+        session.output.problem(error)  # the other arguments are stored all the same
+        return None
     ref = backup.put(file_argument(path))
     if ref is not None:
         session.output.result(ref, path=path, ref=ref)
