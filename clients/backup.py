@@ -14,7 +14,7 @@ from ..errors import StoreError
 from ..schema.chunker import FIRST_CHUNK_SIZE
 from ..schema.directory import static_set_blobs
 from ..schema.names import target_members
-from ..schema.node import node_members
+from ..schema.node import inode_blob, node_members
 from ..schema.text import encode
 from .caches import Remembered, UploadCache, is_settled, state_of
 from .files import FileOptions, FileStorer, StoredFile
@@ -210,8 +210,13 @@ class Backup:
 
     def _put_special(self, path: bytes, stat: os.stat_result) -> Ref | None:
         plain = self.options.plain
+        blobs: list[tuple[Ref, bytes]] = []
         try:
-            members = node_members(path, node_stat(path, stat, plain=plain), plain=plain)
+            node = node_stat(path, stat, plain=plain)
+            members = node_members(path, node, plain=plain)
+            if "inodeRef" in members:
+                text = inode_blob(node)
+                blobs.append((Ref.of(text), text))
             if modes.S_ISLNK(stat.st_mode):
                 members |= target_members(os.readlink(path))
         except (OSError, StoreError) as error:
@@ -219,13 +224,14 @@ class Backup:
             return None
         text = encode(members)
         ref = Ref.of(text)
+        blobs.append((ref, text))
 
         def done(error: Exception | None) -> None:
             self._problem_or_nothing(error)
             if error is None:
                 self._progress.file_done(path, ref, 0)
 
-        self._uploader.group().finish([(ref, text)], done)
+        self._uploader.group().finish(blobs, done)
         return ref
 
     def _problem_or_nothing(self, error: Exception | None) -> None:

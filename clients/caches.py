@@ -68,7 +68,8 @@ class UploadCache:
         self._path = path
         self._lock = threading.Lock()
         self._new_blobs: set[Ref] = set()
-        self._new_files: dict[tuple[bytes, str, bytes], Remembered] = {}
+        self._new_files: dict[tuple[bytes, str], dict[bytes, Remembered]] = {}
+        self._new_count = 0
         self._database = _open(path)
 
     def has(self, ref: Ref) -> bool:
@@ -86,9 +87,11 @@ class UploadCache:
         query = "SELECT name, state, ref, whole FROM file WHERE folder = ? AND form = ?"
         with self._lock:
             rows = self._rows(query, (path, form))
-        return {
+            new = dict(self._new_files.get((path, form), {}))
+        known = {
             name: Remembered(state, Ref.trusted(ref), whole) for name, state, ref, whole in rows
         }
+        return known | new
 
     def remember_blobs(self, refs: Iterable[Ref]) -> None:
         """The server acknowledged these blobs."""
@@ -100,7 +103,8 @@ class UploadCache:
         """The server acknowledged everything that this file consists of."""
         folder, name = os.path.split(path)
         with self._lock:
-            self._new_files[folder, form, name] = remembered
+            self._new_files.setdefault((folder, form), {})[name] = remembered
+            self._new_count += 1
             self._flush_if_many()
 
     def forget(self) -> None:
@@ -124,12 +128,16 @@ class UploadCache:
     # -- with the lock held -------------------------------------------------------------------
 
     def _flush_if_many(self) -> None:
-        if len(self._new_blobs) + len(self._new_files) >= FLUSH_ROWS:
+        if len(self._new_blobs) + self._new_count >= FLUSH_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         blobs = [(ref,) for ref in self._new_blobs]
-        files = [(*key, *remembered) for key, remembered in self._new_files.items()]
+        files = [
+            (*key, name, *remembered)
+            for key, names in self._new_files.items()
+            for name, remembered in names.items()
+        ]
         # Blobs first: should this end between the two, a file is put again for nothing.
         if blobs and self._write("INSERT OR IGNORE INTO have VALUES (?)", blobs):
             self._new_blobs.clear()
@@ -139,6 +147,7 @@ class UploadCache:
             files,
         ):
             self._new_files.clear()
+            self._new_count = 0
 
     def _rows(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:

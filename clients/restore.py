@@ -13,7 +13,7 @@ from ..schema.directory import directory_members
 from ..schema.filereader import FileReader
 from ..schema.names import is_safe_name, join_pieces
 from ..schema.node import RestoredStat, restore_stat
-from ..schema.parse import Part, Schema, parse_object
+from ..schema.parse import Schema, parse_object
 from . import writing
 from .progress import Progress
 
@@ -74,7 +74,7 @@ class Restore:
         self._progress = progress
         self._skip_irregular = skip_irregular
         self._folders: list[_Node] = []
-        self._linked: dict[tuple[Ref, Sequence[Part]], tuple[bytes, ...]] = {}
+        self._linked: dict[str, tuple[bytes, ...]] = {}
         self._links: list[tuple[_Node, tuple[bytes, ...]]] = []
         self._top = -1
 
@@ -127,6 +127,8 @@ class Restore:
         if kind in IRREGULAR and self._skip_irregular:
             return
         try:
+            if self._is_further_name(node):
+                return
             if kind == "file":
                 self._meet_file(node, runs)
                 return
@@ -139,6 +141,21 @@ class Restore:
             self._progress.file_done(b"/".join(node.parts), "", 0)
         except (OSError, StoreError) as error:
             self._failed(node, error)
+
+    def _is_further_name(self, node: _Node) -> bool:
+        """Whether this is one more name of a file met before: those are linked at the end."""
+        if node.stat.inode_ref is None or node.schema.type == "directory":
+            return False
+        # Inode numbers repeat on other machines and later in time: all else has to be equal too.
+        others = sorted(
+            (name, value)
+            for name, value in node.schema.members.items()
+            if name not in ("fileName", "fileNameBytes")
+        )
+        first = self._linked.setdefault(repr((others, node.schema.parts)), node.parts)
+        if first != node.parts:
+            self._links.append((node, first))
+        return first != node.parts
 
     def _enter(self, node: _Node, folder: int) -> None:
         if node.parts:
@@ -182,12 +199,6 @@ class Restore:
 
     def _meet_file(self, node: _Node, runs: "_Runs") -> None:
         reader = FileReader(self._source, node.schema)
-        if node.stat.inode_ref is not None:
-            key = node.stat.inode_ref, node.schema.parts
-            first = self._linked.setdefault(key, node.parts)
-            if first != node.parts:
-                self._links.append((node, first))
-                return
         with writing.opened_folder(self._top, node.parts[:-1]) as folder:
             if writing.is_there(folder, node.parts[-1], reader.size, node.stat.mtime_ns):
                 path = b"/".join(node.parts)
@@ -282,11 +293,6 @@ class Restore:
                 with writing.opened_folder(self._top, node.parts[:-1]) as folder:
                     writing.make_hard_link(self._top, first, folder, node.parts[-1])
                 self._progress.file_done(b"/".join(node.parts), "", 0)
-            except FileNotFoundError:  # the first name failed: this one may not
-                try:
-                    self._write_file(node, FileReader(self._source, node.schema))
-                except (OSError, StoreError) as error:
-                    self._failed(node, error)
             except (OSError, StoreError) as error:
                 self._failed(node, error)
 

@@ -103,7 +103,7 @@ def node_members(
     """The members of a node's blob that its name and lstat give.
 
     The caller adds what the node holds: `parts`, `entries` or `names.target_members(…)`, and
-    for a regular file with `inodeRef` stores `inode_blob(stat)` as well.
+    for a node with `inodeRef` stores `inode_blob(stat)` as well.
     plain: only what Perkeep writes. cap_ctime: a file's ctime is at most its mtime.
     Raises Unsupported for a kind of node that has no blob type, TooLarge for attributes over
     MAX_XATTRS_SIZE.
@@ -148,7 +148,7 @@ def _own_members(name: bytes, kind: int, stat: NodeStat) -> dict[str, object]:
     if kind in _DEVICE_LETTERS:
         major, minor = stat.special_device
         members["unixDevice"] = f"{_DEVICE_LETTERS[kind]}:{major}:{minor}"
-    if kind == modes.S_IFREG and stat.nlink > 1:
+    if kind != modes.S_IFDIR and stat.nlink > 1:
         members["inodeRef"] = Ref.of(inode_blob(stat))
     if kind == modes.S_IFREG and 0 < len(stat.holes) <= MAX_HOLES:
         members["unixHoles"] = [list(hole) for hole in stat.holes]
