@@ -122,7 +122,8 @@ def scenario_world(case: dict[str, Any]) -> World:
     "case", [pytest.param(case, id=case["name"]) for case in CLAIMS["scenarios"]]
 )
 def test_a_scenario_of_claims_comes_out_as_recorded(case: dict[str, Any]) -> None:
-    view = scenario_world(case).index.view
+    world = scenario_world(case)
+    view = world.index.view
     labels = {blob["label"]: blob["ref"] for blob in case["blobs"]}
     # Where a running server differs: its answer after a restart.
     expected = {**case, **case.get("afterRestart", {})}
@@ -131,5 +132,9 @@ def test_a_scenario_of_claims_comes_out_as_recorded(case: dict[str, Any]) -> Non
         if expect["describe"] is not None:
             found = attributes_of(view, expect["permanode"], at_ns)
             assert found.values == expect["describe"]
+            if "modTime" in expect:
+                assert found.modified == expect["modTime"]
     deleted = {label for label, ref in labels.items() if view.is_deleted(ref)}
     assert deleted == set(expected.get("deleted") or ())
+    claim_rows = [row for row in world.rows() if row[0].startswith((b"claim|", b"deleted|"))]
+    assert [b" -> ".join(row).decode() for row in claim_rows] == expected["claimRows"]
