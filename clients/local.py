@@ -93,7 +93,8 @@ def open_regular(path: bytes, stat: os.stat_result) -> Iterator[int]:
     descriptor = os.open(path, flags)
     try:
         opened = os.fstat(descriptor)
-        if (opened.st_ino, opened.st_dev) != (stat.st_ino, stat.st_dev):
+        is_other = (opened.st_ino, opened.st_dev) != (stat.st_ino, stat.st_dev)
+        if is_other or not modes.S_ISREG(opened.st_mode):  # inode numbers are soon used again
             raise ChangedError("read", os.fsdecode(path), "another file took its place")
         yield descriptor
     finally:
