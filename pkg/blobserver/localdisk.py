@@ -80,6 +80,18 @@ class LocalDisk(Storage):
             self._files.close(descriptor)
         return super().fetch_range(ref, offset, length)
 
+    def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        path = path_of(self._root, ref)
+        descriptor, identity, _ = self._open(ref, path)
+        try:
+            check_range(ref, offset, length, identity.size)
+            self._files.seek(descriptor, offset)
+            return self._files.read_all(descriptor, min(length, identity.size - offset))
+        except OSError as error:
+            raise translate(error, "fetch", path) from error
+        finally:
+            self._files.close(descriptor)
+
     def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
         for ref in dict.fromkeys(refs):
             if not self._writer.hides(ref):

@@ -8,7 +8,7 @@ from typing import Self
 from ..blob import Ref, SizedRef
 from ..errors import Corrupt, NotFound
 from ..sorted.options import Options
-from .storage import Storage
+from .storage import Storage, check_range
 
 
 class Memory(Storage):
@@ -32,6 +32,13 @@ class Memory(Storage):
         if not ref.matches(data):
             raise Corrupt("fetch", ref, "in memory: the bytes have another digest")
         return data
+
+    def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        data = self._blobs.get(ref)
+        if data is None:
+            raise NotFound("fetch", ref)
+        check_range(ref, offset, length, len(data))
+        return data[offset : offset + length]
 
     def write_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         batch = [(ref, bytes(data)) for ref, data in blobs]

@@ -34,6 +34,18 @@ class Options:
             raise self._wrong(name, "must be a whole number")
         return value
 
+    def boolean(self, name: str, default: bool | None = None) -> bool:
+        value = self._take(name, default)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "must be true or false")
+        return value
+
+    def table(self, name: str) -> Mapping[str, object]:
+        value = self._take(name, None)
+        if not isinstance(value, Mapping):
+            raise self._wrong(name, "must be a table")
+        return value
+
     def strings(self, name: str, default: list[str] | None = None) -> list[str]:
         value = self._take(name, default)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
