@@ -75,6 +75,8 @@ def unesc_bytes(text: str) -> bytes:
 
 def unesc(text: str) -> str:
     """The text that was escaped; bytes that are not UTF-8 become U+FFFD."""
+    if "%" not in text and "+" not in text:
+        return text
     return unesc_bytes(text).decode("utf-8", "replace")
 
 
