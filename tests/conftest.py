@@ -6,8 +6,9 @@ tests/vectors; the summary then says how many of each folder passed.
 
 import os
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,8 @@ def pytest_terminal_summary(
     for report in stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         terminalreporter.write_line(f"not run: {report.nodeid}: {reason}")
+    for line in _verdicts(stats):
+        terminalreporter.write_line(line)
     for folder in sorted(total):
         terminalreporter.write_line(f"vectors: {folder} {passed[folder]}/{total[folder]}")
     counts = {name: len(stats.get(name, [])) for name in ("passed", "failed", "error", "skipped")}
@@ -62,6 +65,13 @@ def pytest_terminal_summary(
         f"{counts['passed']} passed, {counts['failed'] + counts['error']} failed,"
         f" {counts['skipped']} skipped"
     )
+
+
+def _verdicts(stats: Mapping[str, list[Any]]) -> Iterator[str]:
+    """The lines of the reliability programme, which tests keep as their property `verdict`."""
+    for outcome in ("passed", "failed"):
+        for report in stats.get(outcome, []):
+            yield from (text for name, text in report.user_properties if name == "verdict")
 
 
 @pytest.hookimpl(trylast=True)
