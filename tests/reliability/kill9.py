@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from subprocess import Popen
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,9 +25,10 @@ from tests.reliability.verdict import Verdict
 
 WRITERS = 4
 TREE_FILES = 160
-PLANTED_KILLS = 3
+PLANTED_KILLS = 2
 LARGE_FILES = {"large 1": 3_000_000, "large 2": 7_000_000}
 BLOB_BYTES = (10, 60_000)
+POLL_S = 0.002
 PLANTED_SERVER = [sys.executable, str(Path(__file__).parent / "planted_server.py")]
 IN_FLIGHT_SHARE = 0.8
 """At least this share of the kills must fall while bytes are in flight."""
@@ -133,6 +135,15 @@ def make_tree(root: Path, dice: random.Random) -> None:
         (root / name).write_bytes(dice.randbytes(size))
 
 
+def bytes_read(pid: int) -> int:
+    """What a process has read from files so far; 0 when it has ended."""
+    try:
+        words = Path(f"/proc/{pid}/io").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(words[1])
+
+
 class Campaign:
     """Rounds of kills against one machine, whose store grows from round to round."""
 
@@ -145,17 +156,17 @@ class Campaign:
         servers = json.loads(config.read_text())["servers"]
         self.auth: str = next(iter(servers.values()))["auth"]
         self.acknowledged = 0
-        self.usual_s = self._one_backup_s()
+        self.start_bytes = self._bytes_read_at_start()
 
-    def _one_backup_s(self) -> float:
-        """How long a backup takes here that nobody disturbs but the writers."""
-        tree = self.folder / "undisturbed"
-        make_tree(tree, random.Random(f"{self.seed} undisturbed"))
-        writers = Writers(self.server, self.auth, self.seed)
-        try:
-            return self.machine.run("pk-put", "file", tree).elapsed_s
-        finally:
-            self.acknowledged += len(writers.stop())
+    def _bytes_read_at_start(self) -> int:
+        """What `pk-put` reads (code, configuration) before it comes to what it backs up."""
+        empty = self.folder / "empty"
+        empty.mkdir()
+        backup = self.machine.start("pk-put", "file", empty)
+        most = 0
+        while backup.poll() is None:
+            most = max(most, bytes_read(backup.pid))
+        return most
 
     def round(self, number: int, victim: str) -> Round:
         dice = random.Random(f"{self.seed} {number}")
@@ -172,8 +183,7 @@ class Campaign:
         # What was acknowledged a moment before the kill is what is most likely lost.
         writers = Writers(self.server, self.auth, number)
         backup = self.machine.start("pk-put", "file", tree)
-        time.sleep(self.usual_s * dice.uniform(0.15, 0.9))
-        in_flight = backup.poll() is None
+        in_flight = self._wait_for_share(backup, tree, dice.random())
         if victim == "server":
             self.server.kill()
         backup.kill()
@@ -186,6 +196,14 @@ class Campaign:
         check(lambda: self._backed_up_again(tree))
         shutil.rmtree(tree)
         return Round(in_flight, problems)
+
+    def _wait_for_share(self, backup: Popen[bytes], tree: Path, share: float) -> bool:
+        """Wait until the backup has read this share of the tree; whether it still runs."""
+        tree_bytes = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
+        until = self.start_bytes + share * tree_bytes
+        while backup.poll() is None and bytes_read(backup.pid) < until:
+            time.sleep(POLL_S)
+        return backup.poll() is None
 
     def _missing(self, names: list[str]) -> list[str]:
         door = Door(self.server, self.auth)
