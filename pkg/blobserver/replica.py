@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 from ..blob import Ref, SizedRef
 from ..errors import ConfigError, Corrupt, NotFound, StoreError, Unavailable, Unsupported
 from ..sorted.options import Options
 from .merge import merged
 from .storage import Generation, Storage
+
+_THREADS_PER_BACKEND: Final = 4
+"""Batches that wait for one backend at the same time; more wait their turn."""
 
 
 class Replica(Storage):
@@ -43,7 +46,7 @@ class Replica(Storage):
         self._readers = list(read_backends or backends)
         self._min_writes = min_writes or len(backends)
         self._threads = ThreadPoolExecutor(
-            max_workers=max(1, len(backends) - 1), thread_name_prefix="replica"
+            max_workers=_THREADS_PER_BACKEND * len(backends), thread_name_prefix="replica"
         )
 
     @classmethod
@@ -145,10 +148,10 @@ class Replica(Storage):
         batch = list(blobs)
         failures: list[StoreError] = []
         self._gather(failures, lambda: self._backends[0].receive_many(batch))
-        if len(self._backends) - len(failures) >= self._min_writes:
-            answers = [
-                self._threads.submit(store.receive_many, batch) for store in self._backends[1:]
-            ]
+        if len(self._backends) > 1 and len(self._backends) - len(failures) >= self._min_writes:
+            *others, last = self._backends[1:]
+            answers = [self._threads.submit(store.receive_many, batch) for store in others]
+            self._gather(failures, lambda: last.receive_many(batch))
             for answer in answers:
                 self._gather(failures, answer.result)
         if len(self._backends) - len(failures) < self._min_writes:

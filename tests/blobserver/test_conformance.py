@@ -7,6 +7,7 @@ import pytest
 
 from peatkeep.blobserver.cond import Cond
 from peatkeep.blobserver.conformance import StorageSuite
+from peatkeep.blobserver.filesystem import FileSystem
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import BUILTIN
@@ -34,6 +35,21 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
 
 
 class TestStorage(StorageSuite): ...
+
+
+class WithoutSyncfs(FileSystem):
+    """As on kernels whose syncfs does not report failures."""
+
+    @property
+    def can_sync_all(self) -> bool:
+        return False
+
+
+class TestLocalDiskWithoutSyncfs(StorageSuite):
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Iterator[Storage]:
+        with LocalDisk(tmp_path, WithoutSyncfs()) as store:
+            yield store
 
 
 def test_every_builtin_backend_is_tested() -> None:
