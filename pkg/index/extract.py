@@ -31,7 +31,7 @@ from .rows import (
     value_row,
 )
 
-MAX_CHILDREN: Final = 2_000_000
+MAX_CHILDREN: Final = 1_000_000
 """Members of a directory that are indexed; one with more has no rows."""
 
 

@@ -68,11 +68,14 @@ class Index:
         blobs: Storage,
         owner_key_ids: Collection[str] = (),
         zone: tzinfo = UTC,
+        *,
+        catch_up: bool = True,
     ) -> None:
         """Open, or begin. Raises Unsupported for rows of another version.
 
-        When the process before did not close it, or Perkeep wrote it, the stored blobs are
-        compared with the rows, and what is lacking is done now.
+        When it is new, the process before did not close it, or Perkeep wrote it, the stored
+        blobs are compared with the rows, and what is lacking is done now; without `catch_up`
+        that is left to the caller, who is about to reindex.
         """
         self._rows = rows
         self._blobs = blobs
@@ -82,7 +85,7 @@ class Index:
         self.view: Final = View(rows, tuple(owner_key_ids))
         self._writer = Writer(rows, blobs, self.view)
         self.storage: Final = IndexStorage(rows, self.receive)
-        if may_lack_blobs:
+        if may_lack_blobs and catch_up:
             self.catch_up()
 
     def receive(self, blobs: Sequence[tuple[Ref, bytes]]) -> None:
@@ -196,13 +199,18 @@ class Index:
 
     def _unknown(self) -> Iterator[tuple[Ref, bytes]]:
         """Stored blobs that are neither completely indexed, nor wait for another, nor refused."""
+        refs = self._unknown_refs()
+        while page := list(islice(refs, PAGE_BLOBS)):
+            yield from self._fetched(page)
+
+    def _unknown_refs(self) -> Iterator[Ref]:
         complete = self._writer.complete()
         head = next(complete, None)
         for stored in self._blobs.enumerate():
             while head is not None and head < stored.ref:
                 head = next(complete, None)
             if head != stored.ref and not self._writer.is_noted(stored.ref):
-                yield from self._fetched([stored.ref])
+                yield stored.ref
 
 
 def _pages(blobs: Iterable[tuple[Ref, bytes]]) -> Iterator[dict[Ref, bytes]]:

@@ -21,7 +21,8 @@ _KEPT_KEYS = frozenset({OWN_VERSION_KEY, SCHEMA_VERSION_KEY, STATE_KEY})
 def prepare(rows: KeyValue) -> bool:
     """Make rows usable, and mark them as in use.
 
-    Returns whether they may lack stored blobs: Perkeep wrote them, or their last user crashed.
+    Returns whether they may lack stored blobs: they are new (the old ones may have been lost),
+    Perkeep wrote them, or their last user crashed.
     Raises Unsupported for a version that we do not know.
     """
     version = rows.get(SCHEMA_VERSION_KEY)
@@ -45,7 +46,7 @@ def prepare(rows: KeyValue) -> bool:
     batch.set(OWN_VERSION_KEY, OWN_VERSION)
     batch.set(STATE_KEY, IN_USE)
     rows.commit(batch)
-    return not is_new and (own is None or state is not None)
+    return own is None or state is not None
 
 
 def wipe(rows: KeyValue) -> None:

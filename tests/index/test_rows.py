@@ -88,6 +88,12 @@ def test_what_was_stored_but_not_indexed_at_a_crash_is_indexed_at_the_start(seed
     assert_complete(world.restarted())
 
 
+def test_a_lost_index_is_made_again_at_the_start() -> None:
+    world = World()
+    world.blobs.receive_many(corpus())
+    assert_complete(World(blobs=world.blobs))
+
+
 def test_a_clean_end_leaves_nothing_to_compare_at_the_start() -> None:
     world = World()
     world.add(corpus()[:50])
