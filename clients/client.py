@@ -7,6 +7,7 @@
 Nothing is sent before it is needed, and discovery is asked for once.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..schema.signing import Signer
     from .authoring import Author
     from .backup import Backup, Hooks
+    from .blobcache import CachedSource
     from .files import FileOptions, ServerCopies
 
 Note = Callable[[str], None]
@@ -130,6 +132,14 @@ class Client:
     def place(self) -> Place:
         """Where blobs are put and got: `storage`, unless a subclass has another."""
         return self.storage
+
+    @cached_property
+    def cached_place(self) -> "CachedSource":
+        """Where blobs are got, through the cache of fetched blobs on this machine's disk."""
+        from .blobcache import BlobCache, CachedSource
+
+        folder = self._cache_dir or Path(os.devnull)  # below which nothing can be kept
+        return CachedSource(BlobCache(folder / "blobs"), lambda: self.place)
 
     @cached_property
     def cache(self) -> UploadCache:

@@ -65,7 +65,7 @@ def pk_get(
     wanted = [_parsed(text) for text in refs]
     if not wanted and not shared:
         return
-    with _source(session, shared, cert, insecure) as (source, targets):
+    with _source(session, shared, cert, insecure, out == "-") as (source, targets):
         wanted += targets
         if graph:
             _write_graph(source, wanted)
@@ -85,12 +85,15 @@ def _parsed(text: str) -> Ref:
 
 @contextmanager
 def _source(
-    session: Session, shared: str, cert: str, insecure: bool
+    session: Session, shared: str, cert: str, insecure: bool, is_for_stdout: bool
 ) -> Iterator[tuple[Source, list[Ref]]]:
-    """Where blobs come from, and what a share link names: the target of the share."""
+    """Where blobs come from, and what a share link names: the target of the share.
+
+    What goes to standard output is kept in the cache; a restore has its own copy already.
+    """
     if not shared:
         with open_client(session, insecure=insecure) as client:
-            yield client.place, []
+            yield (client.cached_place if is_for_stdout else client.place), []
         return
     from ..blobserver.remote import ShareFetcher, Transport
     from ..blobserver.remote.share import split_share_url
