@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from peatkeep.cli.common import PK, PK_GET, PK_PUT, run
+from peatkeep.cli.common import PEATKEEPD, PK, PK_GET, PK_PUT, run
 
 
 @dataclass
@@ -29,14 +29,18 @@ class Ran:
 def run_program(
     argv: Sequence[str], environ: Mapping[str, str], folder: Path, stdin: str = ""
 ) -> Ran:
-    """Run `pk-put`, `pk-get` or `pk` with exactly these variables, in this folder."""
+    """Run a program, named as Perkeep names it, with exactly these variables, in this folder."""
     from peatkeep.cli.get import pk_get
+    from peatkeep.cli.peatkeepd import peatkeepd
     from peatkeep.cli.pk import pk
     from peatkeep.cli.put import pk_put
 
-    program, codes = {"pk-put": (pk_put, PK_PUT), "pk-get": (pk_get, PK_GET), "pk": (pk, PK)}[
-        argv[0]
-    ]
+    program, codes = {
+        "pk-put": (pk_put, PK_PUT),
+        "pk-get": (pk_get, PK_GET),
+        "pk": (pk, PK),
+        "perkeepd": (peatkeepd, PEATKEEPD),
+    }[argv[0]]
     out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
     before = Path.cwd()
     os.chdir(folder)
