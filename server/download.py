@@ -60,7 +60,11 @@ class Downloads:
         await self._check(reader, parts or [Span(0, reader.size)])
         kind = await self._bridge.call(lambda: content_type(reader, inline=inline))
         headers |= {"Accept-Ranges": "bytes", "Last-Modified": formatdate(usegmt=True)}
-        return self._streamed(request, reader, kind, headers, parts)
+        try:
+            return await self._streamed(request, reader, kind, headers, parts)
+        except NotFound as error:
+            # It went away since it was looked for.
+            raise HttpError(500, f"Can't serve file: {error}") from None
 
     async def _check(self, reader: FileReader, parts: Sequence[Span]) -> None:
         """HttpError 500 while an answer can still be given, rather than a body cut short."""
@@ -70,7 +74,7 @@ class Downloads:
                 reason = f"could not read {missing}: file does not exist"
                 raise HttpError(500, f"Can't serve file: {reason}")
 
-    def _streamed(
+    async def _streamed(
         self,
         request: Request,
         reader: FileReader,
@@ -79,7 +83,6 @@ class Downloads:
         parts: Sequence[Span],
     ) -> Response:
         status = 206 if parts else 200
-        body: AsyncIterator[bytes]
         if len(parts) > 1:
             frame = byte_ranges(parts, reader.size, kind)
             kind, length = frame.content_type, frame.length(parts)
@@ -94,7 +97,9 @@ class Downloads:
         if request.method == "HEAD":
             answer: Response = Response(status_code=status, headers=headers)
         else:
-            answer = StreamingResponse(body, status, headers)
+            # The first page now: if it can't be had, the answer can still be an error.
+            first = await anext(body, b"")
+            answer = StreamingResponse(_resumed(first, body), status, headers)
         answer.headers["Content-Type"] = kind
         return answer
 
@@ -119,6 +124,12 @@ class Downloads:
         except (NotFound, Corrupt, Invalid):
             return "application/octet-stream", False
         return kind, digest.hexdigest() == ref.hex_digest
+
+
+async def _resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for page in rest:
+        yield page
 
 
 def _framed(

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from ..blob import Ref
 from ..blobserver.storage import Storage
-from ..errors import Invalid, NotFound
+from ..errors import Corrupt, Invalid, NotFound
 from ..index.mime import sniff
 from ..schema.filereader import FileReader
 from ..schema.parse import Schema, parse_object
@@ -96,11 +96,15 @@ def content_type(reader: FileReader, *, inline: bool) -> str:
 
     inline: content that is nothing known but whose first MiB is UTF-8 is plain text then.
     """
-    kind = sniff(reader.read(0, SNIFF_BYTES)) if reader.size else ""
-    if kind.startswith("text/plain"):
-        kind = ""
-    if not kind and inline and _is_text(reader.read(0, TEXT_HEAD_BYTES), reader.size):
-        return "text/plain"
+    try:
+        kind = sniff(reader.read(0, SNIFF_BYTES)) if reader.size else ""
+        if kind.startswith("text/plain"):
+            kind = ""
+        if not kind and inline and _is_text(reader.read(0, TEXT_HEAD_BYTES), reader.size):
+            return "text/plain"
+    except (NotFound, Corrupt):
+        # A part further on may be wanted and be good; who reads the beginning meets the error.
+        return OCTETS
     return kind or OCTETS
 
 

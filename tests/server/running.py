@@ -1,14 +1,17 @@
 """A real server for tests: uvicorn on a free loopback port, in a thread, on an empty store."""
 
 import base64
+import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from peatkeep.blob import Ref
 from peatkeep.server.config import load
 from peatkeep.server.config.prepare import make_folders
 from peatkeep.server.config.record import Limits, LowConfig
@@ -20,7 +23,20 @@ IDENTITY = json.loads(
 )
 """The throw-away key of the vectors."""
 
+BOUNDARY = "xyzBOUNDARYxyz"
 AUTH = "userpass:alice:secret:vivify=vivpass"
+
+
+class Reply(NamedTuple):
+    """An answer. headers: lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,59 @@ class RunningServer:
         """Credentials for everything."""
         token = base64.b64encode(b"alice:secret").decode()
         return {"Authorization": f"Basic {token}"}
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        auth: str = "alice:secret",
+        **headers: str,
+    ) -> Reply:
+        """Send a request. auth: name and password, or "" for none.
+
+        headers: with `_` for `-`, which makes them keywords.
+        """
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if auth:
+            token = base64.b64encode(auth.encode()).decode()
+            sent.setdefault("Authorization", f"Basic {token}")
+        connection = http.client.HTTPConnection(self.host, timeout=30)
+        try:
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, found, answer.read())
+        finally:
+            connection.close()
+
+    def upload(self, prefix: str, *blobs: bytes, **headers: str) -> Reply:
+        """Upload blobs in one request, each under its right name."""
+        body = multipart_body([(str(Ref.of(data)), data) for data in blobs])
+        return self.ask(
+            "POST",
+            f"{prefix}camli/upload",
+            body,
+            Content_Type=f"multipart/form-data; boundary={BOUNDARY}",
+            **headers,
+        )
+
+    def form(self, path: str, text: str, **headers: str) -> Reply:
+        kind = "application/x-www-form-urlencoded"
+        return self.ask("POST", path, text.encode(), Content_Type=kind, **headers)
+
+
+def multipart_body(parts: Sequence[tuple[str, bytes]]) -> bytes:
+    """A form of files: name and content of each."""
+    pieces = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n".encode()
+        + data
+        + b"\r\n"
+        for name, data in parts
+    ]
+    return b"".join(pieces) + f"--{BOUNDARY}--\r\n".encode()
 
 
 def write_secring(folder: Path) -> Path:
