@@ -76,18 +76,22 @@ class LooseWriter:
         """Write what is not there undamaged. If one can't be written, none of them is kept."""
         self._refuse_after_failure("write")
         taken: list[SizedRef] = []
-        written: list[_Waiting] = []
+        written: dict[Ref, _Waiting] = {}
         try:
             for ref, data in blobs:
                 taken.append(SizedRef(ref, len(data)))
-                if ref not in self._waiting and not self._is_intact(ref, data):
-                    written.append(self._write(ref, data, len(written)))
+                if ref in self._waiting or ref in written or self._is_intact(ref, data):
+                    continue
+                written[ref] = self._write(ref, data, len(written))
         except BaseException:
-            self._discard(written)
+            self._discard(written.values())
             raise
         with self._waiting_lock:
+            # Another thread may have written the same blob meanwhile: one copy is enough.
             twice = [
-                blob for blob in written if self._waiting.setdefault(blob.ref, blob) is not blob
+                blob
+                for ref, blob in written.items()
+                if self._waiting.setdefault(ref, blob) is not blob
             ]
         self._discard(twice)
         self._group.wrote()

@@ -62,7 +62,7 @@ class SimulatedFiles(FileSystem):
         """Go back to what is durable; with luck, some of the rest survived as well, or half."""
         self._open.clear()
         self._restore(self._root, luck)
-        self.before = lambda _operation, _path: None
+        self.work_again()
 
     def _restore(self, folder: Folder, luck: random.Random | None) -> None:
         names = folder.durable.keys() | folder.entries.keys()
@@ -86,6 +86,23 @@ class SimulatedFiles(FileSystem):
     def _torn(node: File, luck: random.Random) -> bytes:
         cut = luck.randrange(len(node.data) + 1)
         return luck.choice([node.durable, node.data[:cut], bytes(len(node.data)), node.data])
+
+    # -- failures -------------------------------------------------------------------------------
+
+    def fail(self, operation: str, number: int, path_end: str = "") -> list[int]:
+        """Make calls of an operation fail; returns a list that grows by one at each failure."""
+        failed: list[int] = []
+
+        def before(name: str, path: str) -> None:
+            if name == operation and path.endswith(path_end):
+                failed.append(number)
+                raise OSError(number, os.strerror(number), path)
+
+        self.before = before
+        return failed
+
+    def work_again(self) -> None:
+        self.before = lambda _operation, _path: None
 
     # -- for tests ------------------------------------------------------------------------------
 

@@ -161,9 +161,9 @@ class LocalDiskModel(Model):
         try:
             self.storage.receive_many(batch)
         except Unavailable:
-            self.files.before = lambda _operation, _path: None
+            self.files.work_again()
             self.storage.receive_many(batch)
-        self.files.before = lambda _operation, _path: None
+        self.files.work_again()
         self.waiting.update(batch)
         self.there.update(self.waiting)
         self.damaged -= self.waiting.keys()
@@ -184,7 +184,7 @@ class LocalDiskModel(Model):
             self.waiting.update(batch)
         else:
             assert {ref for ref, _ in batch} <= self.there.keys()
-        self.files.before = lambda _operation, _path: None
+        self.files.work_again()
         self.storage.close()
         self.storage = LocalDisk(ROOT, self.files)
         # The sync failed: what was on its way may have arrived or not, and nobody was told yes.
