@@ -4,16 +4,17 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from ..blob import Ref, parse_ref
-from ..clients.progress import Progress
-from ..clients.restore import Restore, Source
 from ..errors import Invalid, Unsupported
 from .common import PK_GET, Command, Session, global_flags, run, switch
 from .opening import open_client, shown
+
+if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
+    from ..clients.restore import Source
 
 EPILOG = """
 \b
@@ -86,7 +87,7 @@ def _parsed(text: str) -> Ref:
 @contextmanager
 def _source(
     session: Session, shared: str, cert: str, insecure: bool, is_for_stdout: bool
-) -> Iterator[tuple[Source, list[Ref]]]:
+) -> Iterator[tuple["Source", list[Ref]]]:
     """Where blobs come from, and what a share link names: the target of the share.
 
     What goes to standard output is kept in the cache; a restore has its own copy already.
@@ -111,7 +112,7 @@ def _source(
         fetcher.close()
 
 
-def _write(source: Source, ref: Ref, out: BinaryIO, contents: bool) -> None:
+def _write(source: "Source", ref: Ref, out: BinaryIO, contents: bool) -> None:
     if not contents:
         out.write(source.fetch(ref))
     else:
@@ -123,13 +124,15 @@ def _write(source: Source, ref: Ref, out: BinaryIO, contents: bool) -> None:
 
 def _restore(
     session: Session,
-    source: Source,
+    source: "Source",
     wanted: Sequence[Ref],
     out: str,
     contents: bool,
     skip_irregular: bool,
 ) -> None:
     """Restore nodes into the folder `out`; other blobs, and contents, into the file `out`."""
+    from ..clients.progress import Progress
+    from ..clients.restore import Restore
     from ..schema.parse import parse_object
 
     target = os.fsencode(out)
@@ -148,7 +151,7 @@ def _restore(
     }
 
 
-def _write_file(source: Source, ref: Ref, out: str, contents: bool) -> None:
+def _write_file(source: "Source", ref: Ref, out: str, contents: bool) -> None:
     from ..clients.writing import new_file
 
     folder, name = os.path.split(os.path.abspath(out))  # noqa: PTH100
@@ -164,7 +167,7 @@ def _write_file(source: Source, ref: Ref, out: str, contents: bool) -> None:
         os.close(descriptor)
 
 
-def _write_graph(source: Source, refs: Sequence[Ref]) -> None:
+def _write_graph(source: "Source", refs: Sequence[Ref]) -> None:
     from ..clients.graph import graph_lines
 
     for line in graph_lines(source, refs):

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..clients.client import Client
-from ..clients.progress import Progress
 from .common import Output, Session
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
     from rich.progress import Progress as Bar
+
+    from ..clients.client import Client
+    from ..clients.progress import Progress
 
 SHOWN_EVERY_S = 0.2
 JSON_EVERY_S = 1.0
 
 
-def open_client(session: Session, *, insecure: bool = False) -> Client:
+def open_client(session: Session, *, insecure: bool = False) -> "Client":
     """The client of the server that flags, environment and configuration say."""
     context = click.get_current_context()
     blobdir = context.meta.get("blobdir")
@@ -29,6 +30,8 @@ def open_client(session: Session, *, insecure: bool = False) -> Client:
         from ..clients.targets import local_client
 
         return local_client(os.environ, blobdir, session.secret_keyring)
+    from ..clients.client import Client
+
     client = Client.from_environment(
         os.environ,
         session.server,
@@ -43,7 +46,7 @@ def open_client(session: Session, *, insecure: bool = False) -> Client:
 
 @contextmanager
 def shown(
-    progress: Progress,
+    progress: "Progress",
     output: Output,
     count: Callable[[], Iterator[tuple[int, int]]] | None = None,
 ) -> Iterator[None]:
@@ -72,7 +75,7 @@ def shown(
 
 
 def _count(
-    progress: Progress, count: Callable[[], Iterator[tuple[int, int]]], ended: threading.Event
+    progress: "Progress", count: Callable[[], Iterator[tuple[int, int]]], ended: threading.Event
 ) -> None:
     files_total = total_bytes = 0
     for files, size_bytes in count():
@@ -83,7 +86,7 @@ def _count(
     progress.files_total, progress.total_bytes = files_total, total_bytes
 
 
-def _show_json(progress: Progress, ended: threading.Event) -> None:
+def _show_json(progress: "Progress", ended: threading.Event) -> None:
     import json
 
     while not ended.wait(JSON_EVERY_S):
@@ -100,7 +103,7 @@ def _show_json(progress: Progress, ended: threading.Event) -> None:
         sys.stdout.flush()
 
 
-def _show_bar(progress: Progress, ended: threading.Event) -> None:
+def _show_bar(progress: "Progress", ended: threading.Event) -> None:
     if ended.wait(SHOWN_EVERY_S):
         return  # done before anybody could have looked
     with _bar() as bar:

@@ -3,18 +3,20 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import click
 
 from ..blob import MAX_BLOB_SIZE, Ref
-from ..clients.backup import Backup, Hooks, count_tree
-from ..clients.client import Client
-from ..clients.files import FileOptions, StoredFile
-from ..clients.progress import Progress
 from ..errors import TooLarge, Unsupported
 from .common import Command, Session, json_flag, switch
 from .opening import file_argument, open_client, read_input, shown
 from .permanodes import content_permanode, node_flags, tags_of
+
+if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
+    from ..clients.backup import Backup
+    from ..clients.client import Client
+    from ..clients.files import StoredFile
 
 
 @click.command("file", cls=Command, short_help="Store files and directories.")
@@ -57,6 +59,10 @@ def put_files(
     if du:
         _show_sizes(session, paths)
         return
+    from ..clients.backup import Hooks
+    from ..clients.files import FileOptions
+    from ..clients.progress import Progress
+
     options = FileOptions(
         plain=plain, contents_only=contents_only, cap_ctime=capctime, vivify=vivify
     )
@@ -105,7 +111,7 @@ def _check_flags(
         raise click.UsageError("-delete_after_upload needs -filenodes")
 
 
-def _put(session: Session, backup: Backup, path: str) -> Ref | None:
+def _put(session: Session, backup: "Backup", path: str) -> Ref | None:
     """Store one argument and print its ref. A link that dangles is an error here."""
     try:
         os.stat(path)  # noqa: PTH116 - only to raise
@@ -118,7 +124,9 @@ def _put(session: Session, backup: Backup, path: str) -> Ref | None:
     return ref
 
 
-def _counter(client: Client, paths: Sequence[str]) -> Callable[[], Iterator[tuple[int, int]]]:
+def _counter(client: "Client", paths: Sequence[str]) -> Callable[[], Iterator[tuple[int, int]]]:
+    from ..clients.backup import count_tree
+
     return lambda: chain.from_iterable(
         count_tree(file_argument(path), client.ignored) for path in paths
     )
@@ -127,13 +135,13 @@ def _counter(client: Client, paths: Sequence[str]) -> Callable[[], Iterator[tupl
 class _FileNodes:
     """Makes the permanode of each stored file; deletes the file, if told to."""
 
-    def __init__(self, session: Session, client: Client, tag: str, delete: bool) -> None:
+    def __init__(self, session: Session, client: "Client", tag: str, delete: bool) -> None:
         self._session = session
         self._author = client.author
         self._tags = tags_of(tag)
         self._delete = delete
 
-    def __call__(self, path: bytes, stored: StoredFile) -> None:
+    def __call__(self, path: bytes, stored: "StoredFile") -> None:
         if stored.whole is None:
             raise Unsupported("make permanode of", os.fsdecode(path), "its digest is not known")
         permanode, claims = self._author.file_node(
@@ -146,6 +154,8 @@ class _FileNodes:
 
 
 def _show_sizes(session: Session, paths: Sequence[str]) -> None:
+    from ..clients.backup import count_tree
+
     for path in paths:
         os.stat(path)  # noqa: PTH116 - only to raise
         files = size_bytes = 0
