@@ -88,15 +88,23 @@ class View:
 
     def is_deleted(self, ref: str) -> bool:
         """Whether a delete claim on this permanode or claim stands, that is, is not deleted."""
-        return self._is_deleted(ref, frozenset())
+        # A stack of our own, for chains of any length. A blob can't name one that names it, but
+        # rows can be damaged: what is on the path already is passed over.
+        verdicts: dict[str, bool] = {}
+        path = {ref: self._deleters(ref)}
+        while path:
+            current, deleters = next(reversed(path.items()))
+            unknown = next((d for d in deleters if d not in verdicts and d not in path), None)
+            if unknown is not None and all(verdicts.get(d, True) for d in deleters):
+                path[unknown] = self._deleters(unknown)
+                continue
+            verdicts[current] = not all(verdicts.get(deleter, True) for deleter in deleters)
+            del path[current]
+        return verdicts[ref]
 
-    def _is_deleted(self, ref: str, above: frozenset[str]) -> bool:
-        for key, _ in self._rows.prefixed(f"deleted|{ref}|".encode()):
-            deleter = key.decode().rpartition("|")[2]
-            # No blob can name one that names it, but rows can be damaged: never in a circle.
-            if deleter not in above and not self._is_deleted(deleter, above | {ref}):
-                return True
-        return False
+    def _deleters(self, ref: str) -> list[str]:
+        rows = self._rows.prefixed(f"deleted|{ref}|".encode())
+        return [key.decode().rpartition("|")[2] for key, _ in rows]
 
     def claims(self, permanode: str, key_ids: Sequence[str] | None = None) -> list[Claim]:
         """The claims about a permanode, deleted ones too, by date and then by ref.

@@ -92,6 +92,18 @@ def test_a_hole_of_terabytes_is_refused_at_once() -> None:
     assert "no blob holds" in reason(World(), make.file([{"size": 2**62}]))
 
 
+def test_blobs_that_name_each_other_without_end_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "MAX_PIECES", 999)
+    chunk = make.blob(b"x")
+    ten = make.bytes_blob([make.part(chunk)] * 10)
+    hundred = make.bytes_blob([make.via(ten, 10)] * 10)
+    world = World()
+    assert world.add([chunk, ten, hundred, make.file([make.via(hundred, 100)] * 9)]) == {}
+    assert "pieces" in reason(world, make.file([make.via(hundred, 100)] * 10))
+
+
 def test_the_others_of_a_batch_are_indexed() -> None:
     world = World()
     bad = make.schema({"camliType": "permanode"})
