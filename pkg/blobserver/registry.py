@@ -9,6 +9,7 @@ from .storage import Storage
 
 BUILTIN: Final = {
     "cond": "peatkeep.blobserver.cond:Cond",
+    "diskpacked": "peatkeep.blobserver.diskpacked:DiskPacked",
     "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",
     "memory": "peatkeep.blobserver.memory:Memory",
     "replica": "peatkeep.blobserver.replica:Replica",

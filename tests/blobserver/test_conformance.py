@@ -10,7 +10,7 @@ from peatkeep.blobserver.conformance import StorageSuite
 from peatkeep.blobserver.filesystem import FileSystem
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.memory import Memory
-from peatkeep.blobserver.registry import BUILTIN
+from peatkeep.blobserver.registry import BUILTIN, open_storage
 from peatkeep.blobserver.replica import Replica
 from peatkeep.blobserver.storage import Storage
 
@@ -20,8 +20,13 @@ def cond(_: Path) -> Storage:
     return Cond(everything, Replica([everything, schemas]), everything, remove=everything)
 
 
+def diskpacked(folder: Path) -> Storage:
+    return open_storage("diskpacked", {"path": str(folder)}, lambda _: Memory())
+
+
 EMPTY_STORES: dict[str, Callable[[Path], Storage]] = {
     "cond": cond,
+    "diskpacked": diskpacked,
     "localdisk": LocalDisk,
     "memory": lambda _: Memory(),
     "replica": lambda folder: Replica([LocalDisk(folder), Memory()]),

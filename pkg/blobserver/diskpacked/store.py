@@ -1,0 +1,248 @@
+"""The store: reading by rows; writing is in writer.py, mending in upkeep.py."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Final, Self
+
+from ...blob import Ref, SizedRef
+from ...errors import Corrupt, NotFound, StoreError
+from ...sorted.kv import KeyValue
+from ...sorted.options import Options
+from ..generation import open_generation, renew_generation
+from ..storage import Generation, Storage, StreamedBlob, check_range
+from . import cleanclose
+from .batchread import read_many
+from .compaction import Compacted, compact
+from .files import PackFileSystem
+from .opening import Opening
+from .packs import Packs
+from .records import Place
+from .rowstore import open_rows
+from .streaming import stream
+from .upkeep import Reindexed, check, reindex
+from .walk import Damaged
+from .writer import Writer
+
+MAX_FILE_SIZE: Final = 536_870_912
+"""Bytes over which Perkeep begins a new pack, unless told otherwise."""
+
+_STAT_PAGE: Final = 1000
+_VERIFIED_LIMIT: Final = 32_768
+
+
+class DiskPacked(Storage):
+    """Records appended to `pack-NNNNN.blobs`, and an index of rows ref -> place.
+
+    A row makes a blob visible, and is set when the record is durable. Every read is verified. A
+    damaged blob stays where it is, and gets a new record when it is stored again. After a failed
+    sync the store takes no more writes.
+
+    remarks: what opening found and did, for the log: missing packs, torn ends, rows made anew.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        rows: KeyValue,
+        max_file_size: int = MAX_FILE_SIZE,
+        files: PackFileSystem | None = None,
+    ) -> None:
+        """Open the store in an existing folder; it takes over `rows`, also when this fails.
+
+        files: the file system calls, for tests. Raises ConfigError, Unavailable (in use, or the
+        disk takes nothing), ReadOnly, Corrupt (the index).
+        """
+        self._files = files or PackFileSystem()
+        self._rows = rows
+        try:
+            self._packs = Packs(str(root), self._files)
+            opening = Opening(self._packs, rows, self._files)
+            pack = opening.open(cleanclose.is_unchanged(self._packs, rows, self._files))
+            self.remarks = opening.remarks
+            self._writer = Writer(self._packs, rows, self._files, pack, max_file_size)
+        except BaseException:
+            rows.close()
+            raise
+        self._upkeep_lock = threading.Lock()
+        self._verified: dict[Ref, tuple[Place, tuple[int, ...]]] = {}
+        try:
+            self._generation = open_generation(str(root), self._files)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def from_config(cls, args: Mapping[str, object], _: Callable[[str], Storage]) -> Self:
+        """An index that is damaged is set aside and made anew."""
+        with Options("storage-diskpacked", args) as options:
+            root = Path(options.string("path"))
+            max_file_size = options.integer("maxFileSize", MAX_FILE_SIZE)
+            index = options.table("metaIndex") if "metaIndex" in args else {}
+        return open_rows(root, index, lambda rows: cls(root, rows, max_file_size))
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def fetch(self, ref: Ref) -> bytes:
+        key = ref.encode()
+        value = self._rows.get(key)
+        while True:
+            place = self._packs.usable(value)
+            if place is not None:
+                status = self._status(place)
+                data = self._packs.read(place)
+                if ref.matches(data):
+                    self._remember(ref, place, status)
+                    return data
+            again = self._rows.get(key) if value is not None else None
+            if again == value:
+                raise self._missing(ref, value) if place is None else self._damage(ref, place)
+            value = again  # it was removed or moved while we looked
+
+    def fetch_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        """A blob that was verified, in a pack that nobody else changed, is read only in part."""
+        place = self._packs.usable(self._rows.get(ref.encode()))
+        if place is not None and self._verified.get(ref) == (place, self._status(place)):
+            check_range(ref, offset, length, place.size)
+            length = min(length, place.size - offset)
+            data = self._packs.read(place, offset, length)
+            # Unless it was removed meanwhile: its bytes are zeros then.
+            if len(data) == length and place == self._place(ref):
+                return data
+        return super().fetch_range(ref, offset, length)
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
+        """In pack order inside; neighbours are read in one piece."""
+        for ref, data in read_many(self._packs, self._rows, refs):
+            if data is not None:
+                yield ref, data
+                continue
+            try:
+                yield ref, self.fetch(ref)
+            except (NotFound, Corrupt) as error:
+                yield ref, error
+
+    def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
+        wanted = iter(dict.fromkeys(refs))
+        while page := list(islice(wanted, _STAT_PAGE)):
+            found = self._rows.get_many([ref.encode() for ref in page])
+            sized = []
+            for key, value in found.items():
+                place = self._packs.place_of(self._rows, key, value)
+                if place is not None:
+                    sized.append(SizedRef(Ref.trusted(key.decode()), place.size))
+            yield from sized
+
+    def enumerate(self, after: str = "") -> Iterator[SizedRef]:
+        """Rows of packs that are missing, or too short for them, are left out."""
+        start = after.encode("utf-8", "surrogatepass")
+        ends = self._packs.ends
+        trusted = Ref.trusted
+        for key, value in self._rows.find(start):
+            if key == start:
+                continue
+            try:
+                pack, offset, size_text = value.split(b" ")
+                size = int(size_text)
+                is_there = int(offset) + size <= ends.get(pack, -1)
+            except ValueError:
+                continue  # `check` names it
+            if not is_there and self._packs.place_of(self._rows, key, value) is None:
+                continue
+            yield SizedRef(trusted(key.decode()), size)
+
+    def stream(self, token: str = "") -> Iterator[StreamedBlob]:
+        """In the order of the packs; a token is `<pack> <offset of the header>`, as Perkeep's."""
+        return stream(self._packs, self._rows, token)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def write_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
+        return self._writer.write_many(blobs)
+
+    def sync(self) -> None:
+        self._writer.sync()
+
+    def remove(self, refs: Iterable[Ref]) -> None:
+        """The bytes are overwritten with holes, durably, as far as whole blocks are free."""
+        self._writer.remove(refs)
+
+    # -- upkeep ---------------------------------------------------------------------------------
+
+    def check(self) -> Iterator[Damaged]:
+        """Read everything, and name each blob that is damaged or lost, and what else is unreadable.
+
+        Others may write meanwhile.
+        """
+        return check(self._packs, self._rows)
+
+    def reindex(self) -> Reindexed:
+        """Read everything, set the rows that are missing or wrong, mend headers, fill gaps.
+
+        Deletes no blob: a damaged one keeps row and bytes. Others may write meanwhile.
+        """
+        with self._upkeep_lock:
+            self.sync()
+            return reindex(self._packs, self._rows, self._writer, self._files)
+
+    def compact(self, least_dead_share: float = 0.25) -> Compacted:
+        """Give back the space of removed records, by moving what is left in packs full of them.
+
+        least_dead_share: packs of which less is dead stay as they are.
+        """
+        with self._upkeep_lock:
+            return compact(self._packs, self._rows, self._writer, self._files, least_dead_share)
+
+    # -- the rest -------------------------------------------------------------------------------
+
+    def generation(self) -> Generation | None:
+        return self._generation
+
+    def reset_generation(self) -> None:
+        self._generation = renew_generation(self._packs.root, self._files)
+
+    def close(self) -> None:
+        """Blobs written but not synced stay hidden until the next opening looks at them."""
+        is_clean = self._writer.close()
+        try:
+            if is_clean:
+                cleanclose.leave(self._packs, self._rows, self._files)
+        except StoreError:
+            pass  # the index can't be read: the next opening will see to it
+        finally:
+            self._rows.close()
+            self._packs.close()
+            self._writer.release()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _place(self, ref: Ref) -> Place | None:
+        return self._packs.usable(self._rows.get(ref.encode()))
+
+    def _status(self, place: Place) -> tuple[int, ...]:
+        """What must stay the same for a blob there to be trusted: of the pack that we write,
+        only which file it is."""
+        status = self._packs.status(place.pack)
+        return status[:2] if place.pack == self._writer.number else status
+
+    def _remember(self, ref: Ref, place: Place, status: tuple[int, ...]) -> None:
+        self._verified[ref] = place, status
+        while len(self._verified) > _VERIFIED_LIMIT:
+            try:
+                del self._verified[next(iter(self._verified))]
+            except (KeyError, RuntimeError, StopIteration):
+                pass  # another thread was quicker
+
+    def _missing(self, ref: Ref, value: bytes | None) -> NotFound:
+        place = None if value is None else Place.from_row(value)
+        if place is None:
+            return NotFound("fetch", ref)
+        return NotFound("fetch", ref, f"{self._packs.path(place.pack)} ends before it")
+
+    def _damage(self, ref: Ref, place: Place) -> StoreError:
+        path = self._packs.path(place.pack)
+        if self._packs.was_removed(ref, place):
+            return NotFound("fetch", ref, f"its record in {path} was removed")
+        known = "the bytes have another digest" if ref.is_supported else "unknown hash"
+        return Corrupt("fetch", ref, f"{path} at {place.offset}: {known}")
