@@ -30,7 +30,10 @@ class Recorded:
 
 
 class Recorder(ThreadingHTTPServer):
-    """Passes every request on to `upstream` (host:port). `recorded` is in order of arrival."""
+    """Passes every request on to `upstream` (host:port). `recorded` is in order of arrival.
+
+    While `gate` is closed, `open_for` more requests pass; the next ones set `waiting` and wait.
+    """
 
     daemon_threads = True
 
@@ -38,6 +41,17 @@ class Recorder(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream = upstream
         self.recorded: list[Recorded] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.open_for = 0
+        self.waiting = threading.Event()
+
+    def pass_gate(self) -> None:
+        if not self.gate.is_set():
+            self.open_for -= 1
+            if self.open_for < 0:
+                self.waiting.set()
+                self.gate.wait(30)
 
     @property
     def url(self) -> str:
@@ -80,6 +94,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def pass_on(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.server.pass_gate()
         entry = Recorded(self.command, self.path, self.headers, body)
         self.server.recorded.append(entry)
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
