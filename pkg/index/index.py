@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from ..blob import Ref
 from ..blobserver.storage import Storage
-from ..errors import Corrupt, Invalid, NotFound
+from ..errors import Corrupt, Invalid, NotFound, StoreError
 from ..sorted.kv import KeyValue
 from .extract import Outcome, extract
 from .layout import prepare, wipe
@@ -85,6 +85,8 @@ class Index:
         self.view: Final = View(rows, tuple(owner_key_ids))
         self._writer = Writer(rows, blobs, self.view)
         self.storage: Final = IndexStorage(rows, self.receive)
+        self._owed: set[Ref] = set()  # arrived, but what waits for them could not be tried
+        self._is_behind = False  # whether stored blobs are known to be without rows
         if may_lack_blobs and catch_up:
             self.catch_up()
 
@@ -93,7 +95,11 @@ class Index:
 
         Raises IndexRefused for those that never can be, after the others are indexed.
         """
-        refused = self._index(dict(blobs))
+        try:
+            refused = self._index(dict(blobs))
+        except StoreError:
+            self._is_behind = True
+            raise
         if refused:
             raise IndexRefused(refused)
 
@@ -112,7 +118,8 @@ class Index:
     def close(self) -> None:
         """Make all rows durable, and give them back."""
         with self._lock:
-            self._rows.delete(STATE_KEY)
+            if not (self._is_behind or self._owed):
+                self._rows.delete(STATE_KEY)
             self._rows.close()
 
     # -- writing --------------------------------------------------------------------------------
@@ -123,7 +130,9 @@ class Index:
         known = self._complete(batch)
         fresh = [(ref, data) for ref, data in batch.items() if ref not in known]
         applied = self._apply(self._extract_all(fresh, source), arrived=batch)
-        self._wake(applied.woken, source)
+        with self._lock:
+            owed, self._owed = self._owed, set()
+        self._wake(applied.woken | owed, source)
         return applied.refused
 
     def _complete(self, refs: Iterable[Ref]) -> set[Ref]:
@@ -147,7 +156,7 @@ class Index:
             source = LocalFirst({}, self._blobs)
             outcomes = self._extract_all(self._fetched(applied.retry), source)
             with self._lock:
-                applied = self._writer.apply(outcomes, (), lacked=applied.retry)
+                applied = self._writer.apply(outcomes, (), woken_by, applied.retry)
             refused |= applied.refused
             woken |= applied.woken
         return Applied(refused, woken, {})
@@ -156,20 +165,33 @@ class Index:
         """Try all that waited for these blobs, and then what waited for those."""
         if not arrived:
             return
-        queue = list(arrived)
-        while queue:
-            needed = queue.pop()
-            after = ""
-            while waiting := self._writer.waiting_for(needed, after):
-                after = waiting[-1]
-                outcomes = self._extract_all(self._fetched(waiting), source)
-                lost = set(waiting) - {outcome.ref for outcome in outcomes}
-                if lost:
-                    with self._lock:
-                        self._writer.forget(needed, lost)
-                queue.extend(self._apply(outcomes, (), needed).woken)
-        with self._lock:
-            self._writer.recount()
+        queue = set(arrived)
+        try:
+            while queue:
+                needed = queue.pop()
+                try:
+                    queue |= self._wake_those_of(needed, source)
+                except StoreError:
+                    queue.add(needed)
+                    raise
+        finally:
+            with self._lock:
+                self._owed |= queue
+                self._writer.recount()
+
+    def _wake_those_of(self, needed: Ref, source: LocalFirst) -> set[Ref]:
+        """Try what waited for this blob. Returns what others wait for in turn."""
+        woken: set[Ref] = set()
+        after = ""
+        while waiting := self._writer.waiting_for(needed, after):
+            after = waiting[-1]
+            outcomes = self._extract_all(self._fetched(waiting), source)
+            lost = set(waiting) - {outcome.ref for outcome in outcomes}
+            if lost:
+                with self._lock:
+                    self._writer.forget(needed, lost)
+            woken |= self._apply(outcomes, (), needed).woken
+        return woken
 
     def _fetched(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes]]:
         for ref, data in self._blobs.fetch_many(list(refs)):

@@ -152,14 +152,14 @@ class Writer:
         present = self._present(outcomes)
         retry: dict[Ref, Ref] = {}
         for outcome in outcomes:
+            again = lacked is not None and lacked.get(outcome.ref) == outcome.needs
+            if outcome.needs in present and not again:
+                retry[outcome.ref] = outcome.needs
+                continue
             if woken_by is not None:
                 change.batch.delete(needs_key(woken_by, outcome.ref))
-            if outcome.needs is not None:
-                again = lacked is not None and lacked.get(outcome.ref) == outcome.needs
-                if outcome.needs in present and not again:
-                    retry[outcome.ref] = outcome.needs
-                else:  # absent; or listed, but it can't be had
-                    self._wait(change, outcome, outcome.needs)
+            if outcome.needs is not None:  # absent; or listed, but it can't be had
+                self._wait(change, outcome, outcome.needs)
             elif outcome.refused:
                 refused[outcome.ref] = outcome.refused
                 self._refuse(change, outcome)

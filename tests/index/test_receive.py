@@ -239,6 +239,47 @@ def test_a_store_that_does_not_answer_is_no_verdict_on_the_blob() -> None:
     assert list(world.index.view.refused()) == []
 
 
+class Shaky(Memory):
+    """Answers unless told not to."""
+
+    away = False
+
+    def fetch(self, ref: Ref) -> bytes:
+        if self.away:
+            raise Unavailable("fetch", ref)
+        return super().fetch(ref)
+
+
+def test_what_could_not_be_tried_is_tried_with_the_next_arrival() -> None:
+    chunk = make.blob(b"text")
+    whole = make.file([make.part(chunk)])
+    blobs = Shaky()
+    world = World(blobs=blobs)
+    world.add([whole])
+    blobs.away = True
+    with pytest.raises(Unavailable):
+        world.add([chunk])
+    assert world.index.view.meta(chunk[0]) is not None
+    blobs.away = False
+    world.add([make.blob(b"another")])
+    assert world.index.view.file_info(whole[0]) is not None
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_could_not_be_tried_is_tried_at_the_next_start(early: bool) -> None:
+    chunk = make.blob(b"text")
+    whole = make.file([make.part(chunk)])
+    blobs = Shaky()
+    world = World(blobs=blobs)
+    world.add([whole] if early else [chunk])
+    blobs.away = True
+    with pytest.raises(Unavailable):
+        world.add([chunk] if early else [whole])
+    world.index.close()
+    blobs.away = False
+    assert world.restarted().index.view.file_info(whole[0]) is not None
+
+
 def test_a_blob_that_arrives_while_another_is_found_to_lack_it_is_not_overlooked() -> None:
     chunk = make.blob(b"text")
     whole = make.file([make.part(chunk)])
