@@ -1,8 +1,11 @@
 """Files sent by a form: the server cuts them into chunks and makes the file blobs."""
 
 import asyncio
+import concurrent.futures
+import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import multipart
@@ -25,6 +28,7 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 PIECE_BYTES: Final = 256 * 1024
 FIELD_BYTES: Final = 64 * 1024
 MAX_FILES: Final = 10_000
+LOOK_S: Final = 0.5
 
 
 class HelperError(Exception):
@@ -80,14 +84,19 @@ class UploadHelper:
             members["unixMtime"] = format_time(parse_time(modtime))
 
         loop = asyncio.get_running_loop()
+        is_over = threading.Event()
 
-        def pieces() -> Iterator[bytes]:
-            while piece := asyncio.run_coroutine_threadsafe(form.piece(), loop).result():
-                yield piece
+        def piece() -> bytes:
+            waiting = asyncio.run_coroutine_threadsafe(form.piece(), loop)
+            while not is_over.is_set():
+                with contextlib.suppress(concurrent.futures.TimeoutError):
+                    return waiting.result(LOOK_S)
+            # The server stops: nobody feeds this thread any more.
+            raise HelperError("writing to blobserver: unexpected EOF")
 
         def write() -> Ref:
             sink = Sink(self._storage)
-            written = write_file(sink.add, pieces(), members)
+            written = write_file(sink.add, iter(piece, b""), members)
             sink.flush()
             return written.ref
 
@@ -95,6 +104,8 @@ class UploadHelper:
             return await self._bridge.call(write)
         except StoreError as error:
             raise HelperError(f"writing to blobserver: {error}") from None
+        finally:
+            is_over.set()
 
 
 class Sink:

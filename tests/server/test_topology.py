@@ -1,0 +1,75 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from peatkeep.blob import Ref
+from peatkeep.blobserver.memory import Memory
+from peatkeep.errors import ConfigError
+from peatkeep.server.config.record import LowConfig, Prefix
+from peatkeep.server.topology import Topology
+from peatkeep.server.watched import Watched
+
+MEMORY = Prefix("storage-memory")
+
+
+def config(prefixes: Mapping[str, Prefix]) -> LowConfig:
+    return LowConfig("none", "127.0.0.1:0", prefixes)
+
+
+def replica(*backends: str) -> Prefix:
+    return Prefix("storage-replica", {"backends": list(backends)})
+
+
+def test_stores_are_opened_before_those_that_need_them() -> None:
+    prefixes = {"/both/": replica("/a/", "/b/"), "/a/": MEMORY, "/b/": MEMORY}
+    with Topology(config(prefixes)) as topology:
+        topology.storage("/both/").receive(Ref.of(b"x"), b"x")
+        assert topology.storage("/a/").fetch(Ref.of(b"x")) == b"x"
+        assert topology.storage("/b/").fetch(Ref.of(b"x")) == b"x"
+
+
+def test_stores_that_need_each_other_are_refused() -> None:
+    prefixes = {"/a/": replica("/b/"), "/b/": replica("/a/")}
+    with pytest.raises(ConfigError, match="/a/ → /b/ → /a/"):
+        Topology(config(prefixes))
+
+
+@pytest.mark.parametrize("other", [None, Prefix("help"), Prefix("storage-memory", enabled=False)])
+def test_a_reference_to_what_is_no_store_is_refused(other: Prefix | None) -> None:
+    prefixes = {"/a/": replica("/b/")} | ({"/b/": other} if other else {})
+    with pytest.raises(ConfigError, match="/b/"):
+        Topology(config(prefixes))
+
+
+def test_what_was_opened_is_closed_when_another_store_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    good = Prefix("storage-filesystem", {"path": str(tmp_path / "blobs")})
+    bad = Prefix("storage-filesystem", {"path": str(tmp_path / "absent")})
+    with pytest.raises(ConfigError):
+        Topology(config({"/a/": good, "/b/": bad}))
+    with Topology(config({"/a/": good})):
+        pass
+
+
+def test_an_arrival_is_told_by_every_store_that_it_came_through() -> None:
+    prefixes = {"/both/": replica("/a/", "/b/"), "/a/": MEMORY, "/b/": MEMORY}
+    with Topology(config(prefixes)) as topology:
+        assert len(topology.hubs("/both/")) == 3
+        assert len(topology.hubs("/a/")) == 1
+        seen: list[Ref] = []
+        for hub in topology.hubs("/a/"):
+            hub.listen(seen.append)
+        topology.storage("/both/").receive(Ref.of(b"x"), b"x")
+        assert seen == [Ref.of(b"x")]
+
+
+def test_an_arrival_is_told_after_it_is_durable() -> None:
+    watched = Watched(Memory())
+    seen: list[Ref] = []
+    watched.hub.listen(seen.append)
+    watched.write_many([(Ref.of(b"x"), b"x")])
+    assert seen == []
+    watched.sync()
+    assert seen == [Ref.of(b"x")]
+    assert watched.fetch(Ref.of(b"x")) == b"x"
