@@ -185,7 +185,7 @@ class Backup:
             report(self._put_special(path, stat))
             return
         remembered = known.get(os.path.basename(path))
-        if remembered is not None and remembered.state == state_of(stat):
+        if remembered is not None and self._is_usable(remembered, stat):
             self._reuse(path, stat, remembered)
             report(remembered.ref)
             return
@@ -196,6 +196,11 @@ class Backup:
         if self._readers is None:
             self._readers = ThreadPoolExecutor(READERS, "reader")
         self._readers.submit(self._read_in_thread, path, stat, report)
+
+    def _is_usable(self, remembered: Remembered, stat: os.stat_result) -> bool:
+        if self.options.needs_whole and not remembered.whole:
+            return False
+        return remembered.state == state_of(stat)
 
     def _reuse(self, path: bytes, stat: os.stat_result, remembered: Remembered) -> None:
         whole = Ref.trusted(remembered.whole) if remembered.whole else None

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from ..blob import Ref
+from ..blob import Ref, SizedRef
 from ..errors import StoreError
 from ..schema.chunker import FIRST_CHUNK_SIZE, cuts
 from ..schema.filetree import FileTree, PartMembers, part_members
@@ -16,6 +16,10 @@ from ..schema.parse import parse_object
 from ..schema.text import encode
 from .local import holes_of, is_same, node_stat, open_regular, read_pieces
 from .uploader import Group, Uploader
+
+PROBED_BYTES: Final = 16 * 1024 * 1024
+"""A file above this size is hashed to look for a copy only if the server has its first chunk, which
+every writer cuts alike: to read a large file twice costs more than it may save."""
 
 _ZEROS: Final = bytes(1024 * 1024)
 _ZEROS_REF: Final = Ref.of(_ZEROS)
@@ -27,12 +31,15 @@ class FileOptions:
 
     plain: exactly what Perkeep writes, without our own members. contents_only: `parts` alone.
     cap_ctime: no ctime above the mtime. vivify: the server makes a permanode for each file.
+    needs_whole: find out the digest of the contents of every file (`StoredFile.whole`), also
+    where that means to hash all of it once more.
     """
 
     plain: bool = False
     contents_only: bool = False
     cap_ctime: bool = False
     vivify: bool = False
+    needs_whole: bool = False
 
     @property
     def form(self) -> str:
@@ -56,6 +63,10 @@ class StoredFile(NamedTuple):
 
 class Copies(Protocol):
     """Finds out whether the server has a file with the same contents."""
+
+    def may_exist(self, first_chunk: Ref) -> bool:
+        """Whether there may be a copy of a file that starts with this chunk."""
+        ...
 
     def parts_of(self, whole: Mapping[str, Ref]) -> list[PartMembers] | None:
         """The `parts` of a copy that can be read there whole; None if there is none.
@@ -124,25 +135,38 @@ class FileStorer:
         descriptor: int,
         stat: os.stat_result,
         members: dict[str, object],
-    ) -> tuple[bytes, Ref]:
-        """The file blob, after its chunks were sent, and the ref of the whole contents."""
+    ) -> tuple[bytes, Ref | None]:
+        """The file blob, after its chunks were sent, and the ref of all contents, if known."""
         whole: Ref | None = None
-        if self._copies is not None and stat.st_size > FIRST_CHUNK_SIZE:
+        if self._copies is not None and self._may_have_copy(descriptor, stat):
             digests = _digests(read_pieces(descriptor, path, stat), self._copies.hash_names)
             whole = digests["sha224"]
             parts = self._copies.parts_of(digests)
             if parts is not None:
                 return encode({"camliType": "file", **members, "parts": parts}), whole
+        is_hashed_whole = whole is None and (
+            self.options.needs_whole or stat.st_size <= FIRST_CHUNK_SIZE
+        )
         tree = FileTree()
         hashing = WholeRef()
         for chunk in cuts(read_pieces(descriptor, path, stat)):
             data = chunk.data
             ref = _ZEROS_REF if data == _ZEROS else Ref.of(data)
-            if whole is None:
+            if is_hashed_whole:
                 hashing.add(data, ref)
             tree.add(len(data), ref, chunk.bits)
             group.add(ref, data)
-        return tree.file_blob(members, group.add), whole or hashing.ref()
+        return tree.file_blob(members, group.add), hashing.ref() if is_hashed_whole else whole
+
+    def _may_have_copy(self, descriptor: int, stat: os.stat_result) -> bool:
+        """Whether it is worth while to hash the whole file, to look for a copy of it."""
+        assert self._copies is not None
+        if stat.st_size <= FIRST_CHUNK_SIZE:
+            return False
+        if stat.st_size <= PROBED_BYTES:
+            return True
+        first_chunk = os.pread(descriptor, FIRST_CHUNK_SIZE, 0)
+        return self._copies.may_exist(Ref.of(first_chunk))
 
 
 def _digests(pieces: Iterator[bytes], hash_names: tuple[str, ...]) -> dict[str, Ref]:
@@ -157,6 +181,8 @@ class FileServer(Protocol):
     """What a server offers to those who look for a file by its contents; see `ServerCopies`."""
 
     def fetch(self, ref: Ref) -> bytes: ...
+
+    def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]: ...
 
     def search(self, search_root: str, operation: str, query: str) -> Mapping[str, object]: ...
 
@@ -180,6 +206,12 @@ class ServerCopies:
     @property
     def hash_names(self) -> tuple[str, ...]:
         return self._hash_names
+
+    def may_exist(self, first_chunk: Ref) -> bool:
+        try:
+            return any(True for _ in self._server.stat([first_chunk]))
+        except StoreError:
+            return False
 
     def parts_of(self, whole: Mapping[str, Ref]) -> list[PartMembers] | None:
         query = "&".join(f"wholedigest={ref}" for ref in whole.values())

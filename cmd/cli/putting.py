@@ -64,7 +64,11 @@ def put_files(
     from ..clients.progress import Progress
 
     options = FileOptions(
-        plain=plain, contents_only=contents_only, cap_ctime=capctime, vivify=vivify
+        plain=plain,
+        contents_only=contents_only,
+        cap_ctime=capctime,
+        vivify=vivify,
+        needs_whole=filenodes,
     )
     progress = Progress()
     with open_client(session) as client:

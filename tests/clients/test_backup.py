@@ -336,7 +336,8 @@ def test_stored_files_are_told_with_the_digest_of_their_contents(tree: Path) -> 
     cache = UploadCache(None)
     for _ in range(2):  # the second time from the cache
         told.clear()
-        put(Target(), tree, hooks=Hooks(stored=stored), cache=cache)
+        options = FileOptions(needs_whole=True)
+        put(Target(), tree, hooks=Hooks(stored=stored), cache=cache, options=options)
         assert sorted(told) == [b"a", b"b", b"c", b"large", b"w"]
         digest = hashlib.sha224((tree / "large").read_bytes()).digest()
         assert told[b"large"].whole == Ref.from_digest("sha224", digest)
@@ -349,6 +350,10 @@ class KnownCopy:
 
     def __init__(self) -> None:
         self.asked: list[Ref] = []
+        self.first_chunks: set[Ref] = set()
+
+    def may_exist(self, first_chunk: Ref) -> bool:
+        return first_chunk in self.first_chunks
 
     def parts_of(self, whole: Mapping[str, Ref]) -> list[PartMembers] | None:
         self.asked.append(whole["sha224"])
@@ -362,6 +367,25 @@ def test_a_file_that_the_server_has_is_not_sent(tree: Path) -> None:
     assert ref is not None
     assert copies.asked == [large]  # small files are not asked for
     assert not any(found.size > 100_000 for found in target.memory.enumerate())
+
+
+def test_a_large_file_is_only_read_twice_if_there_may_be_a_copy(tmp_path: Path) -> None:
+    data = bytes(300_000) + random.Random(1).randbytes(17_000_000)
+    (tmp_path / "large").write_bytes(data)
+    copies = KnownCopy()
+    put(Target(), tmp_path / "large", copies=copies)
+    assert copies.asked == []
+    copies.first_chunks.add(Ref.of(data[: 256 * 1024]))
+    put(Target(), tmp_path / "large", copies=copies)
+    assert copies.asked == [Ref.from_digest("sha224", hashlib.sha224(data).digest())]
+
+
+def test_a_digest_that_is_needed_is_found_out_later(tree: Path) -> None:
+    cache, told = UploadCache(None), []
+    put(Target(), tree / "large", cache=cache)
+    hooks = Hooks(stored=lambda path, stored: told.append(stored.whole))
+    put(Target(), tree / "large", cache=cache, hooks=hooks, options=FileOptions(needs_whole=True))
+    assert told == [Ref.of((tree / "large").read_bytes())]
 
 
 def test_a_tree_is_counted_ahead(tree: Path) -> None:
