@@ -14,10 +14,16 @@ HEX_DIGITS: Final = {"sha1": 40, "sha224": 56, "sha256": 64}
 
 Buffer = bytes | bytearray | memoryview
 
+# The constructors themselves: hashlib.new looks the name up for every blob.
+_HASHES: Final = {"sha1": hashlib.sha1, "sha224": hashlib.sha224, "sha256": hashlib.sha256}
+
+_SHA224 = re.compile(r"sha224-[0-9a-f]{56}", re.ASCII)
 _FORM = re.compile(r"([a-z0-9]+)-([0-9a-f]{1,256})", re.ASCII)
 
 
 def _is_ref(text: str) -> bool:
+    if len(text) == 63 and _SHA224.fullmatch(text):  # nearly all refs there are
+        return True
     match = _FORM.fullmatch(text)
     if match is None:
         return False
@@ -68,10 +74,9 @@ class Ref(str):
 
     def matches(self, data: Buffer) -> bool:
         """Whether these bytes have this name. False for an unknown hash."""
-        name = self.hash_name
-        if name not in HEX_DIGITS:
-            return False
-        return hashlib.new(name, data, usedforsecurity=False).hexdigest() == self.hex_digest
+        name, _, digits = self.partition("-")
+        hash_of = _HASHES.get(name)
+        return hash_of is not None and hash_of(data).hexdigest() == digits
 
 
 class SizedRef(NamedTuple):
