@@ -14,7 +14,7 @@ from ..blobserver.hub import Hub
 from ..blobserver.receive import check, receive
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, StoreError
-from .answers import HttpError, bad_request, raw_json, typed
+from .answers import HttpError, bad_request, raw_json, sized_json, typed
 from .auth import Right
 from .bridge import Bridge
 from .forms import Form, body_of, drain, form_of, whole_number
@@ -217,14 +217,6 @@ def page_limit(text: str) -> int:
     if text == "":
         return DEFAULT_PAGE
     return min(int(text), PAGE_LIMIT) if _DIGITS.fullmatch(text) else PAGE_LIMIT
-
-
-def sized_json(found: Iterable[SizedRef]) -> str:
-    """A JSON list of refs and sizes, laid out by hand: refs need no escapes, and it is hot."""
-    items = ",\n".join(
-        f'    {{\n      "blobRef": "{ref}",\n      "size": {size}\n    }}' for ref, size in found
-    )
-    return f"[\n{items}\n  ]" if items else "[]"
 
 
 def stat_json(found: Iterable[SizedRef]) -> str:

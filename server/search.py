@@ -19,7 +19,7 @@ from .routes import ANY, Route
 BODY_BYTES: Final = 1024 * 1024
 MAX_PARAMETERS: Final = 2000
 
-_NOT_YET = ("query", "ws")
+_NOT_YET = frozenset({("POST", "query"), ("GET", "ws")})
 
 
 class Search:
@@ -37,7 +37,7 @@ class Search:
     async def answer(self, request: Request) -> Response:
         path = request.scope["path"].removeprefix(self._prefix)
         name = path.removeprefix("camli/search/")
-        if name in _NOT_YET:
+        if (request.method, name) in _NOT_YET:
             return json_error(f"{name}: searching is not part of this version", 501)
         body = await body_of(request, BODY_BYTES) if request.method == "POST" else b""
         try:

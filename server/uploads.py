@@ -20,11 +20,11 @@ from ..blobserver.receive import check
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, StoreError, TooLarge
 from ..index.index import IndexRefused
-from .answers import bad_request, json_text, raw_json
+from .answers import bad_request, json_text, raw_json, sized_json
 from .bridge import Bridge
 from .forms import content_type
 
-WINDOW_BLOBS: Final = 64
+WINDOW_BLOBS: Final = 256
 WINDOW_BYTES: Final = 8 * 1024 * 1024
 
 Vivify = Callable[[Sequence[SizedRef]], Awaitable[tuple[list[Ref], list[str]]]]
@@ -224,9 +224,6 @@ class Part:
 
 
 def upload_json(received: Sequence[SizedRef], error_text: str) -> str:
-    answer: dict[str, object] = {
-        "received": [{"blobRef": ref, "size": size} for ref, size in received]
-    }
-    if error_text:
-        answer["errorText"] = error_text
-    return json_text(answer)
+    """The answer, laid out like the reference's: `errorText` only when there is any."""
+    error = f',\n  "errorText": {json_text(error_text).rstrip()}' if error_text else ""
+    return f'{{\n  "received": {sized_json(received)}{error}\n}}\n'

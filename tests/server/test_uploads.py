@@ -101,6 +101,20 @@ def test_the_cuts_between_chunks_do_not_matter(blobs: list[bytes], data: st.Data
     assert {found.ref for found in storage.enumerate()} == {Ref.of(blob) for blob in blobs}
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_any_body_gets_an_answer(noise: bytes, is_inside: bool) -> None:
+    body = multipart_body(named([b"good"]))
+    if is_inside:
+        body = body.replace(b"good", noise, 1)
+        body = body[: len(body) // 2] + noise + body[len(body) // 2 :]
+    else:
+        body = noise
+    storage = Memory()
+    answer = upload(storage, [body])
+    assert set(received(answer)) <= {found.ref for found in storage.enumerate()}
+
+
 def test_nothing_after_a_wrong_digest_is_stored() -> None:
     parts = [*named([b"good"]), (Ref.of(b"other"), b"not it"), *named([b"later"])]
     storage = Memory()
