@@ -12,20 +12,30 @@ from ...sorted.registry import open_kv
 _Store = TypeVar("_Store")
 
 
-def open_rows(root: Path, index: Mapping[str, object], use: Callable[[KeyValue], _Store]) -> _Store:
+def open_rows(
+    root: Path, index: Mapping[str, object], use: Callable[[KeyValue], _Store]
+) -> tuple[_Store, list[str]]:
     """Open the index and give it to `use`; if it is damaged, set it aside and begin a new one.
 
     index: as a configuration has it; empty means LevelDB in `index.leveldb` below the root.
+    Returns what `use` returns, and what the log should say.
     """
     args = index_args(root, index)
+    remarks = []
+    if index.get("type") == "kv":
+        remarks.append(
+            f"{index.get('file')} can't be read, so {args.get('file')} is the index; before"
+            " Perkeep uses the store again, it needs its own `pk reindex-diskpacked --overwrite`"
+        )
     try:
-        return use(open_kv(args))
-    except Corrupt:
+        return use(open_kv(args)), remarks
+    except Corrupt as error:
         file = args.get("file")
-        if not isinstance(file, str) or not os.path.lexists(file):  # noqa: PTH117
+        if not isinstance(file, str) or not os.path.lexists(file):
             raise
-        _set_aside(Path(file))
-    return use(open_kv(args))
+        aside = _set_aside(Path(file))
+        remarks.append(f"{error}; set aside as {aside}")
+    return use(open_kv(args)), remarks
 
 
 def index_args(root: Path, index: Mapping[str, object]) -> dict[str, object]:
@@ -42,8 +52,8 @@ def index_args(root: Path, index: Mapping[str, object]) -> dict[str, object]:
     return args
 
 
-def _set_aside(file: Path) -> None:
-    """Rename a damaged index, and what belongs to it; nothing is deleted."""
+def _set_aside(file: Path) -> Path:
+    """Rename a damaged index, and what belongs to it; nothing is deleted. Returns its new name."""
     number = 1
     while (aside := file.with_name(f"{file.name}.damaged-{number}")).exists():
         number += 1
@@ -51,3 +61,4 @@ def _set_aside(file: Path) -> None:
         part = file.with_name(file.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
+    return aside

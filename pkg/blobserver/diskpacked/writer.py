@@ -60,7 +60,7 @@ class Writer:
         self._waiting: dict[Ref, Place] = {}  # appended, without a row yet
         self._is_dirty = False
         self._sealed: list[OpenPack] = []  # full, and not synced since they were written
-        self._changes = 0  # counts commits and removals
+        self.changes = 0  # counts commits, and begun removals
         self.written_bytes = 0  # appended since the start
         self._failure = ""
         self._group = GroupCommit(self._commit)
@@ -93,7 +93,7 @@ class Writer:
         self._refuse_after_failure("sync")
 
     def _write(self, chunk: list[Blob]) -> None:
-        seen = self._changes
+        seen = self.changes
         keys = [ref.encode() for ref, _ in chunk]
         rows = self._rows.get_many(keys)
         fresh: dict[Ref, bytes] = {}
@@ -103,7 +103,7 @@ class Writer:
                 fresh[ref] = data
         with self._lock:
             self._refuse_after_failure("write")
-            if fresh and self._changes != seen:
+            if fresh and self.changes != seen:
                 now = self._rows.get_many(ref.encode() for ref in fresh)
                 for key, value in now.items():
                     if value != rows.get(key):
@@ -200,7 +200,7 @@ class Writer:
             for ref, place in group:
                 if self._waiting.get(ref) is place:
                     del self._waiting[ref]
-            self._changes += 1
+            self.changes += 1
             for full in sealed:
                 self._sealed.remove(full)
                 self._files.close(full.descriptor)
@@ -248,7 +248,7 @@ class Writer:
                     gone.append((ref, place))
             if ref in self._waiting:
                 gone.append((ref, self._waiting.pop(ref)))
-        self._changes += 1
+        self.changes += 1
         if len(batch):
             self._rows.commit(batch)
         try:
@@ -294,6 +294,7 @@ class Writer:
             for ref, place in records:
                 if found.get(ref.encode()) not in (None, place.row()):
                     gone.append((ref, place))
+            self.changes += 1
             try:
                 self._overwrite(gone)
             except OSError as error:
