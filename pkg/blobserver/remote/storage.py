@@ -65,6 +65,7 @@ class Remote(Storage):
         self._root = transport.path_of(prefix).rstrip("/") + "/camli/"
         self.has_multi_get = has_multi_get
         self._generation = generation
+        self._unsynced: dict[Ref, bytes] = {}
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -164,6 +165,25 @@ class Remote(Storage):
     # -- writing ------------------------------------------------------------------------------
 
     def write_many(self, blobs: Iterable[Blob]) -> list[SizedRef]:
+        """Keep blobs in memory until `sync`: what is uploaded is durable and seen at once.
+
+        `receive_many` is the way to bring more than fits there.
+        """
+        batch = [(ref, bytes(data)) for ref, data in blobs]
+        with self._lock:
+            self._unsynced.update(batch)
+        return [SizedRef(ref, len(data)) for ref, data in batch]
+
+    def sync(self) -> None:
+        """Upload what was written. What could not be stays, for the next call."""
+        with self._lock:
+            batch = dict(self._unsynced)
+        self.receive_many(batch.items())
+        with self._lock:
+            for ref in batch:
+                self._unsynced.pop(ref, None)
+
+    def receive_many(self, blobs: Iterable[Blob]) -> list[SizedRef]:
         """Upload in batches, several at once. Returns when all are durable on the server.
 
         Raises the error of the first refused blob after all others were sent.
@@ -176,9 +196,6 @@ class Remote(Storage):
         if refused:
             raise refused[0][1]
         return written
-
-    def sync(self) -> None:
-        """Nothing to do: the server answers an upload when the blobs are durable."""
 
     def upload(self, batch: Sequence[Blob], vivify: bool = False) -> Uploaded:
         """Upload blobs in one request, or in more where the server refuses one of them.
@@ -234,6 +251,9 @@ class Remote(Storage):
     def remove(self, refs: Iterable[Ref]) -> None:
         asked = iter(dict.fromkeys(refs))
         while page := list(islice(asked, REMOVE_LIMIT)):
+            with self._lock:
+                for ref in page:
+                    self._unsynced.pop(ref, None)
             body = "&".join(f"blob{number}={ref}" for number, ref in enumerate(page, 1))
             response = self.transport.request(
                 "POST", self._root + "remove", body=body.encode(), headers=FORM
