@@ -8,6 +8,7 @@ from ..errors import ConfigError
 from .storage import Storage
 
 BUILTIN: Final = {
+    "blobpacked": "peatkeep.blobserver.blobpacked:BlobPacked",
     "cond": "peatkeep.blobserver.cond:Cond",
     "diskpacked": "peatkeep.blobserver.diskpacked:DiskPacked",
     "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",

@@ -20,11 +20,19 @@ def cond(_: Path) -> Storage:
     return Cond(everything, Replica([everything, schemas]), everything, remove=everything)
 
 
+def blobpacked(folder: Path) -> Storage:
+    index = {"type": "leveldb", "file": str(folder / "packed" / "packindex.leveldb")}
+    args = {"smallBlobs": "/small/", "largeBlobs": "/large/", "metaIndex": index}
+    stores = {"/small/": LocalDisk(folder), "/large/": LocalDisk(folder / "packed")}
+    return open_storage("blobpacked", args, stores.__getitem__)
+
+
 def diskpacked(folder: Path) -> Storage:
     return open_storage("diskpacked", {"path": str(folder)}, lambda _: Memory())
 
 
 EMPTY_STORES: dict[str, Callable[[Path], Storage]] = {
+    "blobpacked": blobpacked,
     "cond": cond,
     "diskpacked": diskpacked,
     "localdisk": LocalDisk,

@@ -1,0 +1,392 @@
+"""The storage: loose blobs, and zips into which whole files move."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Final, NamedTuple, Self
+
+from ...blob import Ref, SizedRef
+from ...errors import Corrupt, Invalid, NotFound, StoreError, Unavailable, Unsupported
+from ...schema.parse import parse_object
+from ...sorted.kv import KeyValue
+from ...sorted.options import Options
+from ...sorted.registry import open_kv
+from ..storage import Generation, Storage, StreamedBlob
+from .moves import Moves
+from .plan import Remembering, plan_file, wants_packing, write_packs
+from .rows import Place, Rows
+from .streams import BlobStream, open_whole
+from .survey import Damaged, Survey, read_blob
+from .worker import Worker
+
+_PAGE: Final = 2000
+"""Loose blobs listed at a time; the rows of the same stretch are read after them."""
+
+_REMEMBERED_FAILURES: Final = 1000
+
+
+class _Job(NamedTuple):
+    """Work for after the answer: "pack" a file, "tidy" up or "resume" behind a crash, "unpack"."""
+
+    kind: str
+    ref: Ref | None = None
+
+
+class BlobPacked(Storage):
+    """Blobs arrive in `small`; the chunks and schema blobs of a file move into zips in `large`.
+
+    Every read is verified; where a packed copy is damaged, another one is looked for. The rows
+    are a cache of what the zips say, made again where they are missing or stale. The two stores
+    belong to whoever passed them in; the rows are closed with this one.
+    """
+
+    def __init__(
+        self,
+        small: Storage,
+        large: Storage,
+        rows: KeyValue,
+        now_s: Callable[[], int] = lambda: int(time.time()),
+    ) -> None:
+        """small: must be able to remove. rows: used by nobody else. Raises Unavailable."""
+        self._small = small
+        self._large = large
+        self._rows = Rows(rows)
+        self._survey = Survey(small, large, self._rows)
+        self._moves = Moves(small, large, self._rows, self._survey, now_s)
+        self._worker = Worker[_Job](self._do, "blobpacked")
+        self._lock = threading.Lock()
+        self._files: list[Ref] = []  # written, not synced, to be packed
+        self._healed: dict[Ref, Place] = {}  # written loose, not synced; there is a bad copy
+        self._rerouted: set[Ref] = set()
+        self._failures: dict[Ref, str] = {}
+        self._pack_lock = threading.Lock()
+        self._streams = 0  # open
+        self._compacts_later = False
+        for zip_ref in self._survey.start():
+            self._worker.add(_Job("tidy", zip_ref))
+        for whole in self._rows.unfinished():
+            self._worker.add(_Job("resume", whole))
+
+    @classmethod
+    def from_config(cls, args: Mapping[str, object], resolve: Callable[[str], Storage]) -> Self:
+        """Arguments: smallBlobs, largeBlobs, metaIndex; keepGoing, which changes nothing."""
+        with Options("storage-blobpacked", args) as options:
+            small, large = options.string("smallBlobs"), options.string("largeBlobs")
+            rows = options.table("metaIndex")
+            options.boolean("keepGoing", False)
+        return cls(resolve(small), resolve(large), open_kv(rows))
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def fetch(self, ref: Ref) -> bytes:
+        place = self._rows.place(ref)
+        while True:
+            failure: StoreError = NotFound("fetch", ref)
+            if place is not None:
+                try:
+                    return read_blob(self._large, ref, place)
+                except (NotFound, Corrupt, Unavailable) as error:
+                    failure = error
+            try:
+                return self._small.fetch(ref)
+            except NotFound:
+                before, place = place, self._rows.place(ref)
+            if place == before:
+                break
+        if place is None or isinstance(failure, Unavailable):
+            raise failure
+        return self._fetch_elsewhere(ref, place, failure)
+
+    def fetch_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        if self._rows.place(ref) is None:
+            try:
+                return self._small.fetch_range(ref, offset, length)
+            except NotFound:
+                pass  # packed meanwhile, or unknown
+        return super().fetch_range(ref, offset, length)
+
+    def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
+        wanted = dict.fromkeys(refs)
+        while page := list(islice(wanted, _PAGE)):
+            for ref in page:
+                del wanted[ref]
+            yield from self._stat(page)
+
+    def enumerate(self, after: str = "") -> Iterator[SizedRef]:
+        loose = self._small.enumerate(after)
+        while True:
+            moved = self._moves.moved_out
+            page = list(islice(loose, _PAGE))
+            upto = page[-1].ref if len(page) == _PAGE else ""
+            packed = self._rows.sizes_after(after, upto, self._survey.missing)
+            first = list(islice(packed, 1))  # the first step takes the snapshot
+            if self._moves.moved_out != moved:
+                loose = self._small.enumerate(after)
+                continue
+            yield from _merged(page, chain(first, packed))
+            if not upto:
+                return
+            after = upto
+
+    def stream(self, token: str = "") -> Iterator[StreamedBlob]:
+        """In Perkeep's order and with its tokens; a blob that lies twice comes once."""
+        with self._lock:
+            self._streams += 1
+        try:
+            stream = BlobStream(self._small, self._large, self._rows, self._survey, self.fetch)
+            yield from stream.blobs(token)
+        finally:
+            with self._lock:
+                self._streams -= 1
+                is_due = self._compacts_later and not self._streams
+            if is_due:
+                self._worker.add(_Job("unpack"))
+
+    def open_whole(self, whole: Ref, offset: int = 0) -> Iterator[bytes]:
+        """Yield the content of a packed file, verified, from `offset`; in pieces as it is stored.
+
+        whole: the digest of the content. Raises NotFound unless all of it is packed, Invalid for
+        an offset outside; while reading, Corrupt.
+        """
+        return open_whole(self, self._large, self._rows, whole, offset)
+
+    def _stat(self, refs: list[Ref]) -> Iterator[SizedRef]:
+        """A blob may move between the first look and the second: then the third finds it."""
+        left = dict.fromkeys(refs)
+        for ref, size in self._packed(left):
+            del left[ref]
+            yield SizedRef(ref, size)
+        if left:
+            for found in self._small.stat(list(left)):
+                del left[found.ref]
+                yield found
+        if left:
+            yield from self._packed(left)
+
+    def _packed(self, refs: Iterable[Ref]) -> list[SizedRef]:
+        missing = self._survey.missing
+        places = self._rows.places(refs).items()
+        return [SizedRef(ref, at.size) for ref, at in places if at.zip_ref not in missing]
+
+    def _fetch_elsewhere(self, ref: Ref, place: Place, failure: StoreError) -> bytes:
+        """The copy in another zip; each bad zip is looked at once."""
+        with self._lock:
+            is_new = place.zip_ref not in self._rerouted
+            self._rerouted.add(place.zip_ref)
+        if is_new:
+            self._survey.reroute({place.zip_ref})
+        now = self._rows.place(ref)
+        if now is None or now == place:
+            raise failure
+        return read_blob(self._large, ref, now)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def write_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
+        batch = list(blobs)
+        places = self._rows.places(ref for ref, _ in batch)
+        loose, files, healed = [], [], {}
+        for ref, data in batch:
+            place = places.get(ref)
+            if place is not None and self._holds(place, data):
+                continue
+            loose.append((ref, data))
+            if place is not None:
+                healed[ref] = place
+            elif wants_packing(data):
+                files.append(ref)
+        if loose:
+            self._small.write_many(loose)
+            with self._lock:
+                self._files += files
+                self._healed.update(healed)
+        return [SizedRef(ref, len(data)) for ref, data in batch]
+
+    def sync(self) -> None:
+        with self._lock:
+            files, self._files = self._files, []
+            healed, self._healed = self._healed, {}
+        try:
+            self._small.sync()
+            if healed:
+                self._moves.lead_to_loose(healed)
+        except StoreError:
+            with self._lock:
+                self._files += files
+                self._healed.update(healed)
+            raise
+        for ref in files:
+            self._worker.add(_Job("pack", ref))
+
+    def remove(self, refs: Iterable[Ref]) -> None:
+        """Removed blobs are gone for readers at once; their space comes back in the background."""
+        if self._moves.remove(refs):
+            self._worker.add(_Job("unpack"))
+
+    def _holds(self, place: Place, data: bytes) -> bool:
+        try:
+            return (
+                place.size == len(data)
+                and self._large.read_range(place.zip_ref, place.offset, place.size) == data
+            )
+        except (NotFound, Corrupt, Invalid, Unavailable):
+            return False
+
+    # -- moving ---------------------------------------------------------------------------------
+
+    def pack(self, ref: Ref) -> bool:
+        """Move a file into zips. False where it must stay loose, or its content is packed.
+
+        ref: of its file blob. Raises NotFound, Corrupt, and what storing raises.
+        """
+        with self._pack_lock, self._moves.packing():
+            blobs = Remembering(self)
+            try:
+                plan = plan_file(blobs, ref)
+            except Unsupported:
+                return False
+            if self._rows.whole(plan.whole.ref) is not None:
+                return False
+            offset = count = 0
+            for pack, data in write_packs(blobs, plan):
+                if self._worker.is_closing:
+                    return False  # the next start goes on
+                self._moves.pack_in(pack, data, offset)
+                offset += pack.data_size
+                count += 1
+            self._moves.finish(pack, count)
+        return True
+
+    def pack_loose(self) -> int:
+        """Pack the files that lie loose, whose chunks came late, say. Returns how many."""
+        count = 0
+        for ref, _ in self._small.enumerate():
+            try:
+                if wants_packing(self._small.fetch(ref)):
+                    count += self.pack(ref)
+            except (NotFound, Corrupt) as error:
+                self._note(ref, error)
+        return count
+
+    def compact(self) -> int:
+        """Give back the space of removed blobs: unpack the zips that hold some, delete them.
+
+        Returns the bytes of zips deleted. Waits for the end of streams, which would miss what
+        becomes loose behind them: then 0. Raises Unsupported where zips can't be removed.
+        """
+        with self._lock:
+            self._compacts_later = self._streams > 0
+        if self._compacts_later:
+            return 0
+        return self._moves.unpack(self._moves.with_removed())
+
+    def settle(self, wait_s: float | None = None) -> bool:
+        """Wait until the work in the background is done. False when the time ran out."""
+        return self._worker.wait(wait_s)
+
+    def _do(self, job: _Job) -> None:
+        subject = job.ref or Ref.of(b"")
+        try:
+            if job.kind == "pack":
+                self.pack(subject)
+            elif job.kind == "tidy":
+                for zip_ in self._large.stat([subject]):
+                    self._moves.tidy(zip_)
+            elif job.kind == "resume":
+                self._resume(subject)
+            elif job.kind == "unpack":
+                self.compact()
+            if self._worker.overflowed:
+                self._worker.overflowed = False
+                self.pack_loose()
+        except StoreError as error:
+            self._note(subject, error)
+
+    def _resume(self, whole: Ref) -> None:
+        """Go on packing a file of which a crash left parts only."""
+        for part in self._rows.parts(whole)[:1]:
+            for zip_ in self._large.stat([part.zip_ref]):
+                pack = self._survey.read(zip_)
+                for blob in pack.schemas if pack is not None else ():
+                    schema = parse_object(self.fetch(blob.ref))
+                    if schema is not None and schema.type == "file":
+                        self.pack(blob.ref)
+
+    def _note(self, subject: Ref, error: StoreError) -> None:
+        with self._lock:
+            if len(self._failures) < _REMEMBERED_FAILURES:
+                self._failures[subject] = str(error)
+
+    # -- checking -------------------------------------------------------------------------------
+
+    def recover(self, forget_missing: bool = False) -> None:
+        """Write the rows anew from the zips; removed blobs stay removed.
+
+        forget_missing: delete the rows that lead to zips which are not there any more.
+        """
+        with self._pack_lock:
+            self._survey.recover(forget_missing)
+            self._rerouted.clear()
+
+    def check(self) -> Iterator[Damaged]:
+        """Read everything and yield what is damaged, missing or failed."""
+        for zip_ref in sorted(self._survey.missing):
+            yield Damaged(zip_ref, "rows lead to this zip, which is missing")
+        for ref, reason in sorted(self._survey.aside.items()):
+            yield Damaged(ref, reason)
+        for ref in sorted(self._survey.unplaced):
+            yield Damaged(ref, "a part before it of its file is missing")
+        for zip_ref, _ in self._large.enumerate():
+            if zip_ref not in self._survey.aside:
+                try:
+                    self._large.fetch(zip_ref)
+                except (NotFound, Corrupt) as error:
+                    yield Damaged(zip_ref, error.reason)
+        for ref, _ in self.enumerate():
+            try:
+                self.fetch(ref)
+            except (NotFound, Corrupt) as error:
+                yield Damaged(ref, error.reason)
+        for ref, reason in sorted(self._failures.items()):
+            yield Damaged(ref, reason)
+
+    # -- generation -----------------------------------------------------------------------------
+
+    def generation(self) -> Generation | None:
+        """The later time of the two; a digest of both tokens."""
+        small, large = self._small.generation(), self._large.generation()
+        if small is None or large is None:
+            return None
+        token = hashlib.sha1((small.token + large.token).encode(), usedforsecurity=False)
+        return Generation(max(small.initialised, large.initialised), token.hexdigest())
+
+    def reset_generation(self) -> None:
+        if self.generation() is None:
+            raise Unsupported("reset generation", type(self).__name__)
+        self._small.reset_generation()
+        self._large.reset_generation()
+
+    def close(self) -> None:
+        """Wait for the zip in hand; files that wait to be packed stay loose."""
+        self._worker.close()
+        self._rows.close()
+
+
+def _merged(loose: list[SizedRef], packed: Iterator[SizedRef]) -> Iterator[SizedRef]:
+    """Two listings in ref order as one, each ref once."""
+    if not loose:
+        yield from packed
+        return
+    row = next(packed, None)
+    for found in loose:
+        while row is not None and row.ref < found.ref:
+            yield row
+            row = next(packed, None)
+        if row is not None and row.ref == found.ref:
+            row = next(packed, None)
+        yield found
+    if row is not None:
+        yield row
+        yield from packed
