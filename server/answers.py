@@ -129,8 +129,11 @@ def html_stub(status: int) -> Response:
     return typed(f"<h1>{HTTPStatus(status).phrase}</h1>".encode(), HTML, status)
 
 
-def unauthorized() -> Response:
-    answer = typed(b"<html><body><h1>Unauthorized</h1>", HTML, 401)
+def unauthorized(request: Request) -> Response:
+    if wants_json(request):
+        answer = json_error("credentials are missing, wrong, or not enough", 401)
+    else:
+        answer = typed(b"<html><body><h1>Unauthorized</h1>", HTML, 401)
     answer.headers["WWW-Authenticate"] = 'Basic realm=""'
     return answer
 

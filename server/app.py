@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..errors import StoreError
-from .answers import HTML, HttpError, http_error, plain, redirect, store_error, typed, unauthorized
+from .answers import HTML, HttpError, http_error, redirect, store_error, typed, unauthorized
 from .auth import Auth, is_foreign
 from .routes import Mount, Table, cleaned, route_of
 
@@ -49,9 +49,9 @@ class App:
             return redirect(request, _with_query(request, path + "/"), 307)
         mount = self.table.mount_of(path)
         if mount is None:
-            return plain("404 page not found", 404)
+            return http_error(request, HttpError(404, "404 page not found"))
         if mount.internal:
-            return plain("Unauthorized", 401)
+            return http_error(request, HttpError(401, "Unauthorized"))
         answer = await self._below(mount, request, path)
         for name, value in mount.headers.items():
             answer.headers[name] = value
@@ -62,10 +62,10 @@ class App:
         try:
             route = route_of(mount, request, path)
             if route is None:
-                return plain("404 page not found", 404)
+                raise HttpError(404, "404 page not found")
             if route.right:
                 if not self._auth.allows(request, route.right):
-                    return typed(b"", HTML) if mount.stealth else unauthorized()
+                    return typed(b"", HTML) if mount.stealth else unauthorized(request)
                 if is_foreign(request):
                     raise HttpError(403, "Cross-origin request refused.")
             return await route.handler(request)

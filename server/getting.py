@@ -9,9 +9,9 @@ from starlette.responses import Response
 from ..blob import Ref, SizedRef, parse_ref
 from ..blobserver.storage import Storage
 from ..errors import NotFound
-from .answers import PLAIN, HttpError, plain, typed
+from .answers import PLAIN, HttpError, json_error, plain, typed, wants_json
 from .bridge import Bridge
-from .ranges import BadRange, Span, byte_ranges, not_modified_since, spans
+from .ranges import BadRange, Span, byte_ranges, precondition, range_counts, spans
 
 LAST_MODIFIED: Final = "Thu, 10 Jun 2010 23:42:15 GMT"
 """A blob never changes; the date is the one that the reference gives to all of them."""
@@ -20,6 +20,14 @@ TEXT_BYTES: Final = 32 * 1024
 """Blobs below this size that are UTF-8 are served as text."""
 
 OCTETS = "application/octet-stream"
+
+_CONDITIONS: Final = (
+    "range",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+)
 
 _REF_AT_END = re.compile(r"/camli/([a-z][a-z0-9]*-[a-f0-9]+)$", re.ASCII)
 
@@ -74,26 +82,27 @@ def bad_range(error: BadRange) -> Response:
 async def serve_blob(bridge: Bridge, storage: Storage, ref: Ref, request: Request) -> Response:
     """Answer GET or HEAD of a blob."""
     headers = request.headers
-    asked = headers.get("range")
     try:
-        if asked or request.method == "HEAD" or "if-modified-since" in headers:
-            return await _serve_carefully(bridge, storage, ref, request, asked)
+        if request.method == "HEAD" or any(name in headers for name in _CONDITIONS):
+            return await _serve_carefully(bridge, storage, ref, request)
         data = await bridge.call(storage.fetch, ref)
     except NotFound:
-        return not_found(ref)
+        return json_error("not found", 404) if wants_json(request) else not_found(ref)
     except BadRange as error:
         return bad_range(error)
     return _whole(kind_of(data), len(data), data)
 
 
 async def _serve_carefully(
-    bridge: Bridge, storage: Storage, ref: Ref, request: Request, asked: str | None
+    bridge: Bridge, storage: Storage, ref: Ref, request: Request
 ) -> Response:
     """What needs the size first: ranges, HEAD, conditions. Raises NotFound, BadRange."""
     size = (await bridge.call(stat_one, storage, ref)).size
-    if not_modified_since(request.headers.get("if-modified-since"), LAST_MODIFIED):
-        return RawAnswer(b"", 304, _COMMON)
-    parts = spans(asked, size)
+    status = precondition(request.headers, LAST_MODIFIED)
+    if status is not None:
+        return RawAnswer(b"", status, _COMMON)
+    asked = request.headers.get("range")
+    parts = spans(asked, size) if range_counts(request.headers, LAST_MODIFIED) else []
     if parts:
         return await _parts(bridge, storage, ref, size, parts)
     is_head = request.method == "HEAD"

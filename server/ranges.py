@@ -2,7 +2,8 @@
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
@@ -73,14 +74,44 @@ def _span(text: str, size: int) -> Span | None:
     return Span(start, min(end, size - 1) - start + 1)
 
 
-def not_modified_since(header: str | None, last_modified: str) -> bool:
-    """Whether a client's copy, as new as If-Modified-Since says, is good. Junk dates: no."""
-    if not header:
-        return False
+def precondition(headers: Mapping[str, str], last_modified: str) -> int | None:
+    """The status that a conditional request gets instead of the body: 304, 412, or None.
+
+    For a resource without an entity tag: If-Match fits only `*`, If-None-Match nothing else.
+    A date that can't be read is ignored (RFC 9110, section 13).
+    """
+    match = headers.get("if-match")
+    if match is not None:
+        if match.strip() != "*":
+            return 412
+    elif _is_newer(last_modified, headers.get("if-unmodified-since")):
+        return 412
+    none_match = headers.get("if-none-match")
+    if none_match is not None:
+        return 304 if none_match.strip() == "*" else None
+    since = headers.get("if-modified-since")
+    return 304 if _date(since) is not None and not _is_newer(last_modified, since) else None
+
+
+def range_counts(headers: Mapping[str, str], last_modified: str) -> bool:
+    """Whether If-Range, where it is sent, names what we would send parts of."""
+    condition = headers.get("if-range")
+    return condition is None or _date(condition) == _date(last_modified) is not None
+
+
+def _date(text: str | None) -> datetime | None:
     try:
-        return parsedate_to_datetime(header) >= parsedate_to_datetime(last_modified)
+        return parsedate_to_datetime(text) if text else None
     except (TypeError, ValueError):
+        return None
+
+
+def _is_newer(last_modified: str, text: str | None) -> bool:
+    date, ours = _date(text), _date(last_modified)
+    if date is None or ours is None:
         return False
+    # A date without a zone is taken for what all others are: UTC.
+    return ours > (date if date.tzinfo else date.replace(tzinfo=UTC))
 
 
 class ByteRanges(NamedTuple):

@@ -8,7 +8,7 @@ from functools import cache
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .answers import page, plain, redirect, typed
+from .answers import HttpError, page, redirect, typed
 from .auth import Right
 from .discovery import Discovery, asks_discovery
 from .routes import ANY, READ, Route
@@ -81,4 +81,4 @@ def icon(side: int = 16) -> bytes:
 
 
 async def nothing_here(_: Request) -> Response:
-    return plain("404 page not found", 404)
+    raise HttpError(404, "404 page not found")

@@ -69,7 +69,7 @@ class Share:
         except HttpError as error:
             answer = http_error(request, error)
         if answer is None:
-            answer = unauthorized()
+            answer = unauthorized(request)
         if answer.status_code >= 400:
             await asyncio.sleep(started_s + REFUSAL_WAIT_S - time.monotonic())
         answer.headers["Access-Control-Allow-Origin"] = "*"

@@ -101,6 +101,11 @@ def test_who_reads_json_gets_errors_as_json(server: RunningServer) -> None:
     reply = server.ask("POST", f"{ROOT}camli/stat", b"", Accept="application/json")
     assert reply.status == 400
     assert reply.json == {"error": "camliversion is missing", "errorType": "Bad Request"}
+    reply = server.ask("GET", f"{ROOT}camli/{ref_of(b'none')}", Accept="application/json")
+    assert (reply.status, reply.json["errorType"]) == (404, "Not Found")
+    reply = server.ask("GET", f"{ROOT}camli/zzz", auth="", Accept="application/json")
+    assert (reply.status, reply.json["errorType"]) == (401, "Unauthorized")
+    assert "www-authenticate" in reply.headers
     reply = server.ask("GET", f"{ROOT}camli/zzz", Accept="application/json")
     assert reply.json == {"error": "Malformed GET URL.", "errorType": "Bad Request"}
 

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peatkeep.server.ranges import BadRange, Span, byte_ranges, not_modified_since, spans
+from peatkeep.server.ranges import (
+    BadRange,
+    Span,
+    byte_ranges,
+    precondition,
+    range_counts,
+    spans,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,15 +79,54 @@ def test_the_length_of_a_multipart_answer_is_that_of_its_bytes() -> None:
     assert b"Content-Range: bytes 5-6/10\r\nContent-Type: text/plain\r\n\r\nfg\r\n--" in body
 
 
+BLOB_DATE = "Thu, 10 Jun 2010 23:42:15 GMT"
+BEFORE, AFTER = "Thu, 10 Jun 2010 23:42:14 GMT", "Fri, 11 Jun 2010 00:00:00 GMT"
+
+
 @pytest.mark.parametrize(
-    ("header", "is_good"),
+    ("headers", "status"),
     [
-        ("Thu, 10 Jun 2010 23:42:15 GMT", True),
-        ("Thu, 10 Jun 2010 23:42:14 GMT", False),
-        ("yesterday", False),
-        (None, False),
-        ("", False),
+        ({}, None),
+        ({"if-modified-since": BLOB_DATE}, 304),
+        ({"if-modified-since": AFTER}, 304),
+        ({"if-modified-since": BEFORE}, None),
+        ({"if-modified-since": "yesterday"}, None),
+        ({"if-modified-since": ""}, None),
+        ({"if-none-match": "*"}, 304),
+        ({"if-none-match": '"x"'}, None),
+        ({"if-none-match": '"x"', "if-modified-since": BLOB_DATE}, None),
+        ({"if-unmodified-since": BEFORE}, 412),
+        ({"if-unmodified-since": BLOB_DATE}, None),
+        ({"if-match": '"x"'}, 412),
+        ({"if-match": "*"}, None),
+        ({"if-match": "*", "if-unmodified-since": BEFORE}, None),
     ],
 )
-def test_a_copy_is_good_from_the_date_of_the_blob_on(header: str | None, is_good: bool) -> None:
-    assert not_modified_since(header, "Thu, 10 Jun 2010 23:42:15 GMT") == is_good
+def test_a_conditional_request_is_judged_by_the_date(
+    headers: dict[str, str], status: int | None
+) -> None:
+    assert precondition(headers, BLOB_DATE) == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "counts"),
+    [
+        ({}, True),
+        ({"if-range": BLOB_DATE}, True),
+        ({"if-range": AFTER}, False),
+        ({"if-range": '"x"'}, False),
+        ({"if-range": ""}, False),
+    ],
+)
+def test_a_range_counts_only_for_what_it_was_asked_of(
+    headers: dict[str, str], counts: bool
+) -> None:
+    assert range_counts(headers, BLOB_DATE) == counts
+
+
+@given(st.text(max_size=40))
+def test_no_date_text_is_an_error(text: str) -> None:
+    names = ("if-modified-since", "if-unmodified-since", "if-range")
+    for name in names:
+        precondition({name: text}, BLOB_DATE)
+        range_counts({name: text}, BLOB_DATE)
