@@ -56,7 +56,7 @@ def describe_meta(view: View, request: DescribeRequest) -> Json:
     walk = _Walk(view, request)
     walk.follow_depth(request.refs, request.depth)
     walk.follow_rules()
-    return walk.meta
+    return dict(sorted(walk.meta.items()))  # as Perkeep writes it
 
 
 class _Walk:
@@ -124,18 +124,20 @@ class _Walk:
         if meta is None:
             self._unknown.add(ref)
             return None
-        description: Json = {"blobRef": ref, "size": meta.size}
-        self.meta[ref] = description
+        description: Json = {"blobRef": ref}
         if meta.camli_type:
             description["camliType"] = meta.camli_type
-            self._add_details(ref, meta, description)
+        description["size"] = meta.size
+        self.meta[ref] = description
+        self._add_details(ref, meta, description)
         return description
 
     def _add_details(self, ref: Ref, meta: Meta, description: Json) -> None:
         if meta.camli_type == "permanode":
             attributes = attributes_of(self._view, ref, self._request.at_ns)
             self.attributes[ref] = attributes
-            description["permanode"] = {"attr": attributes.values, "modtime": attributes.modified}
+            values = dict(sorted(attributes.values.items()))
+            description["permanode"] = {"attr": values, "modtime": attributes.modified}
             _add_place(description, place_of(self._view, attributes, self._request.at_ns))
         elif meta.camli_type == "file":
             _add_file(self._view, ref, description)

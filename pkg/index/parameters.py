@@ -103,8 +103,12 @@ def describe_by_body(body: bytes) -> DescribeRequest:
     """Raises Invalid for what is no JSON object, and for members of a wrong type."""
     if not body.strip():
         raise Invalid("read", "request", "EOF")
+    text = body.decode("utf-8", "replace").strip()
     try:
-        value, _end = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip())
+        value, _end = json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as error:
+        reason = "unexpected EOF" if error.pos >= len(text) else f"not JSON: {error}"
+        raise Invalid("read", "request", reason) from None
     except (ValueError, RecursionError) as error:
         raise Invalid("read", "request", f"not JSON: {error}") from None
     return describe_by_json(value)
