@@ -65,6 +65,9 @@ class Cond(Storage):
     def fetch_range(self, ref: Ref, offset: int, length: int) -> bytes:
         return self._read.fetch_range(ref, offset, length)
 
+    def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        return self._read.read_range(ref, offset, length)
+
     def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
         return self._read.fetch_many(refs)
 

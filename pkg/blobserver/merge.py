@@ -14,9 +14,13 @@ def merged(stores: Sequence[Storage], after: str = "") -> Iterator[SizedRef]:
     The size is that of the first store that has it. An error of one listing ends the whole:
     what is missing from a failed listing must not look absent.
     """
+    return merged_listings([store.enumerate(after) for store in stores])
+
+
+def merged_listings(listings: Sequence[Iterator[SizedRef]]) -> Iterator[SizedRef]:
+    """As `merged`, of listings that are begun already; they are closed with this one."""
     last = ""
     with ExitStack() as open_listings:
-        listings = [store.enumerate(after) for store in stores]
         for listing in listings:
             open_listings.callback(getattr(listing, "close", lambda: None))
         for found in heapq.merge(*listings, key=lambda found: found.ref):

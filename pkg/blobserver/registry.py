@@ -11,9 +11,19 @@ BUILTIN: Final = {
     "blobpacked": "peatkeep.blobserver.blobpacked:BlobPacked",
     "cond": "peatkeep.blobserver.cond:Cond",
     "diskpacked": "peatkeep.blobserver.diskpacked:DiskPacked",
+    "faulty": "peatkeep.blobserver.faulty:Faulty",
+    "limited": "peatkeep.blobserver.limited:Limited",
     "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",
     "memory": "peatkeep.blobserver.memory:Memory",
+    "namespace": "peatkeep.blobserver.namespace:Namespace",
+    "overlay": "peatkeep.blobserver.overlay:Overlay",
+    "placed": "peatkeep.blobserver.placed:Placed",
+    "proxycache": "peatkeep.blobserver.proxycache:ProxyCache",
+    "readonly": "peatkeep.blobserver.readonly:Readonly",
     "replica": "peatkeep.blobserver.replica:Replica",
+    "retry": "peatkeep.blobserver.retry:Retry",
+    "shard": "peatkeep.blobserver.shard:Shard",
+    "union": "peatkeep.blobserver.union:Union",
 }
 """Type name -> "module:class". Modules are imported when they are asked for."""
 

@@ -52,6 +52,14 @@ class Options:
             raise self._wrong(name, "must be a list of strings")
         return list(value)
 
+    def integers(self, name: str, default: list[int] | None = None) -> list[int]:
+        value = self._take(name, default)
+        if not isinstance(value, list) or any(
+            not isinstance(item, int) or isinstance(item, bool) for item in value
+        ):
+            raise self._wrong(name, "must be a list of whole numbers")
+        return list(value)
+
     def string_or_table(self, name: str) -> str | Mapping[str, object]:
         value = self._take(name, None)
         if not isinstance(value, str | Mapping):

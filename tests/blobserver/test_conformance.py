@@ -13,6 +13,7 @@ from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import BUILTIN, open_storage
 from peatkeep.blobserver.replica import Replica
 from peatkeep.blobserver.storage import Storage
+from tests.blobserver.combinators import OVER, Make
 
 
 def cond(_: Path) -> Storage:
@@ -31,7 +32,12 @@ def diskpacked(folder: Path) -> Storage:
     return open_storage("diskpacked", {"path": str(folder)}, lambda _: Memory())
 
 
+def over_memory(combine: Callable[[Make], Storage]) -> Callable[[Path], Storage]:
+    return lambda _: combine(Memory)
+
+
 EMPTY_STORES: dict[str, Callable[[Path], Storage]] = {
+    **{name: over_memory(combine) for name, combine in OVER.items()},
     "blobpacked": blobpacked,
     "cond": cond,
     "diskpacked": diskpacked,

@@ -1,0 +1,84 @@
+"""What was written and waits for its sync, in combinators that keep rows about blobs."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Generic, NamedTuple, TypeVar
+
+from ..blob import Ref
+
+T = TypeVar("T")
+
+
+class _Waiting(NamedTuple, Generic[T]):
+    ticket: int
+    value: T
+
+
+class Unsynced(Generic[T]):
+    """Refs that wait, each with a value. Safe to use from many threads.
+
+    A sync goes: `begin`, sync the store below, then `finish` with what `begin` gave, and the rows
+    for what `finish` gives. What is received in one step is under a `watch`. A removal calls
+    `drop`. `lock` is held around `finish` or `drop` and the commit of the rows, or a sync under
+    way would bring a removed blob back.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._tickets = 0
+        self._waiting: dict[Ref, _Waiting[T]] = {}
+        self._watches: list[set[Ref]] = []
+
+    def add(self, values: Iterable[tuple[Ref, T]]) -> int:
+        """Call it after the store below took the blobs: then a sync that sees them covers them.
+
+        Returns how many did not wait already; the others keep the value that they have.
+        """
+        added = 0
+        with self.lock:
+            for ref, value in values:
+                if ref not in self._waiting:
+                    self._tickets += 1
+                    self._waiting[ref] = _Waiting(self._tickets, value)
+                    added += 1
+        return added
+
+    def begin(self) -> dict[Ref, _Waiting[T]]:
+        with self.lock:
+            return dict(self._waiting)
+
+    def finish(self, begun: dict[Ref, _Waiting[T]]) -> dict[Ref, T]:
+        """What of it was not removed since; it waits no longer."""
+        done: dict[Ref, T] = {}
+        with self.lock:
+            for ref, waiting in begun.items():
+                now = self._waiting.get(ref)
+                if now is not None and now.ticket == waiting.ticket:
+                    done[ref] = waiting.value
+                    del self._waiting[ref]
+        return done
+
+    def drop(self, refs: Iterable[Ref]) -> dict[Ref, T]:
+        """Let them wait no longer. Returns what did wait."""
+        dropped: dict[Ref, T] = {}
+        with self.lock:
+            for ref in refs:
+                waiting = self._waiting.pop(ref, None)
+                if waiting is not None:
+                    dropped[ref] = waiting.value
+                for removed in self._watches:
+                    removed.add(ref)
+        return dropped
+
+    @contextmanager
+    def watch(self) -> Iterator[set[Ref]]:
+        """Give a set that collects what is dropped until the end. Read it under `lock`."""
+        removed: set[Ref] = set()
+        with self.lock:
+            self._watches.append(removed)
+        try:
+            yield removed
+        finally:
+            with self.lock:
+                self._watches[:] = [one for one in self._watches if one is not removed]
