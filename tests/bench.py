@@ -6,6 +6,7 @@ an empty store on the same disk. Perkeep's time is restic's times the factor onc
 """
 
 import argparse
+import itertools
 import shutil
 import statistics
 import sys
@@ -71,7 +72,6 @@ def measure_source(
         done = {name: step() for name, step in steps.items() if name in needed}
     finally:
         peer.close()
-        shutil.rmtree(folder)
     return {name: measured for name, measured in done.items() if name in wanted}
 
 
@@ -83,6 +83,8 @@ def median(measured: list[Measured]) -> Measured:
 
 def measure_all(works: list[Work], folder: Path, repeat: int) -> Results:
     results: Results = {}
+    number = itertools.count()
+    runs = Path(tempfile.mkdtemp(dir=folder))
     for source_name in dict.fromkeys(work.source for work in works):
         print(f"bench: {source_name}", end="", flush=True)
         source = inputs.make(folder / "inputs", source_name)
@@ -91,12 +93,13 @@ def measure_all(works: list[Work], folder: Path, repeat: int) -> Results:
         for _ in range(repeat):
             for peer in PEERS:  # in turn, so that a slow minute of the machine hits all
                 print(f" {peer.name}", end="", flush=True)
-                with tempfile.TemporaryDirectory(dir=folder) as fresh:
-                    measured = measure_source(peer, source, names, Path(fresh) / "run")
+                measured = measure_source(peer, source, names, runs / f"{next(number)}")
                 for name, one in measured.items():
                     rounds.setdefault((name, peer.name), []).append(one)
         results |= {key: median(measured) for key, measured in rounds.items()}
         print()
+    # Only now: ext4 looks for free inodes slowly for minutes after many files were removed.
+    shutil.rmtree(runs)
     return results
 
 
