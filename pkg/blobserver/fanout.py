@@ -44,8 +44,17 @@ class FanOut:
             done.append(answer)
         return done
 
+    def start(self, work: Callable[[], None]) -> None:
+        """Run in the background; it must not raise."""
+        self._threads.submit(work)
+
     def close(self) -> None:
         self._threads.shutdown()
+
+
+def errors_in(answers: Iterable[object]) -> list[StoreError]:
+    """Those of the answers of `attempt` that are errors."""
+    return [answer for answer in answers if isinstance(answer, StoreError)]
 
 
 def _attempting(work: Callable[[], T]) -> Callable[[], T | StoreError]:

@@ -58,6 +58,7 @@ class Placed(Storage):
         self._policy = policy
         self._copies = copies
         self._fan_out = FanOut(len(places), "placed")
+        self._removing = threading.Lock()
         self._lock = threading.Lock()
         self._unsynced: dict[int, int] = {}  # place -> writes that no sync has covered
 
@@ -127,7 +128,7 @@ class Placed(Storage):
     def _readers(self, ref: Ref) -> Readers:
         # Damaged copies are replaced; lacking ones are not: most places lack most blobs.
         stores = [self._stores[number] for number in self._rank(ref, 0)]
-        return Readers(stores, heal=stores)
+        return Readers(stores, heal=stores, lock=self._removing)
 
     def _rank(self, ref: Ref, size: int) -> list[int]:
         return self._policy.rank(ref, size, self._places)
@@ -204,7 +205,8 @@ class Placed(Storage):
     def remove(self, refs: Iterable[Ref]) -> None:
         """Remove from every place; if one of them fails, raises, after trying all."""
         wanted = list(refs)
-        self._fan_out.run([partial(store.remove, wanted) for store in self._stores])
+        with self._removing:
+            self._fan_out.run([partial(store.remove, wanted) for store in self._stores])
 
     # -- generation -----------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """Reading from several stores that may hold the same blob."""
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from ..blob import Ref, SizedRef
 from ..errors import Corrupt, NotFound, StoreError, Unavailable
@@ -20,13 +22,16 @@ class Readers:
         stores: Sequence[Storage],
         heal: Collection[Storage] = (),
         fill: Collection[Storage] = (),
+        lock: "threading.Lock | None" = None,
     ) -> None:
         """heal, fill: those of the stores where a copy that turns out damaged, or to be lacking,
         is replaced from the good one that the read found behind it.
+        lock: to be held while removing blobs, or a read might copy back what is half removed.
         """
         self._stores = list(stores)
         self._heal = list(heal)
         self._fill = list(fill)
+        self._lock = lock or threading.Lock()
 
     def fetch(self, ref: Ref) -> bytes:
         return self._first_good(ref, lambda store: store.fetch(ref))
@@ -91,7 +96,7 @@ class Readers:
                     bad.append(store)
             else:
                 if bad:
-                    _heal(ref, store, bad)
+                    self._replace(ref, store, bad)
                 return data
         raise gravest(failures)
 
@@ -106,6 +111,19 @@ class Readers:
         except StoreError:
             return False
 
+    def _replace(self, ref: Ref, good: Storage, bad: Iterable[Storage]) -> None:
+        if not self._lock.acquire(blocking=False):
+            return  # the next read will try again
+        try:
+            data = good.fetch(ref)  # again, for it may have been removed, or was read in part
+            for store in bad:
+                with suppress(StoreError):  # the copy stays bad, and says so when asked
+                    store.receive(ref, data)
+        except StoreError:
+            pass  # the read itself succeeded
+        finally:
+            self._lock.release()
+
 
 def gravest(failures: Sequence[StoreError]) -> StoreError:
     """What to answer when no store had a blob: "not found" only if every one of them says so."""
@@ -114,11 +132,3 @@ def gravest(failures: Sequence[StoreError]) -> StoreError:
             if isinstance(failure, kind):
                 return failure
     return failures[0]
-
-
-def _heal(ref: Ref, good: Storage, bad: Iterable[Storage]) -> None:
-    for store in bad:
-        try:
-            store.receive(ref, good.fetch(ref))
-        except StoreError:
-            pass  # the read itself succeeded; the copy stays bad, and says so when asked

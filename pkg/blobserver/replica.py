@@ -1,18 +1,25 @@
 """The same blobs in several stores."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, Self
 
 from ..blob import Ref, SizedRef
-from ..errors import ConfigError, Corrupt, NotFound, StoreError, Unavailable, Unsupported
+from ..errors import ConfigError, StoreError, Unsupported
+from ..sorted.kv import KeyValue
+from ..sorted.memory import MemoryKeyValue
 from ..sorted.options import Options
+from ..sorted.registry import open_kv
+from .backlog import Backlog
+from .fanout import FanOut, Found, errors_in, streamed_by_ref
 from .merge import merged
-from .storage import Generation, Storage
+from .readers import Readers
+from .repair import Repaired, complete, repair
+from .storage import Generation, Storage, StreamedBlob
 
-_THREADS_PER_BACKEND: Final = 4
-"""Batches that wait for one backend at the same time; more wait their turn."""
+_CATCH_UP_COUNT: Final = 100
+"""Blobs that a backend is given in one go of what it missed."""
 
 
 class Replica(Storage):
@@ -20,7 +27,8 @@ class Replica(Storage):
 
     A batch counts as stored when `min_writes` backends have it durably (`receive_many`; the two
     steps `write_many` and `sync` taken alone need every backend, since between them nobody can
-    tell which backend took what). A damaged copy that another backend can replace is replaced.
+    tell which backend took what). What a backend misses is noted, and given to it later. A copy
+    that a read finds damaged or lacking is replaced from the one that it finds behind it.
     The backends belong to whoever passed them in: they are not closed with this one.
     """
 
@@ -29,10 +37,13 @@ class Replica(Storage):
         backends: Sequence[Storage],
         read_backends: Sequence[Storage] = (),
         min_writes: int = 0,
+        queue: KeyValue | None = None,
     ) -> None:
         """read_backends: where reads go, in this order; empty: to the backends.
 
         min_writes: 0 means all. Raises ConfigError when it is more than there are.
+        queue: where to note what a backend missed; None: in memory, until this is closed. It is
+        closed with this one.
         """
         if not backends:
             raise ConfigError("configure", "storage-replica, backends", "needs one at least")
@@ -45,87 +56,52 @@ class Replica(Storage):
         self._backends = list(backends)
         self._readers = list(read_backends or backends)
         self._min_writes = min_writes or len(backends)
-        self._threads = ThreadPoolExecutor(
-            max_workers=_THREADS_PER_BACKEND * len(backends), thread_name_prefix="replica"
-        )
+        self._removing = threading.Lock()
+        self._catching_up = threading.Lock()
+        self._reading = Readers(self._readers, heal=backends, fill=backends, lock=self._removing)
+        self._fan_out = FanOut(len(backends), "replica")
+        self._backlog = Backlog(queue if queue is not None else MemoryKeyValue())
 
     @classmethod
     def from_config(cls, args: Mapping[str, object], resolve: Callable[[str], Storage]) -> Self:
-        """Arguments: backends, readBackends (optional), minWritesForSuccess (optional)."""
+        """Arguments: backends, and optional: readBackends, minWritesForSuccess, queue (a sorted
+        store).
+        """
         with Options("storage-replica", args) as options:
             backends = options.strings("backends")
             readers = options.strings("readBackends", [])
             min_writes = options.integer("minWritesForSuccess", 0)
-        return cls([resolve(name) for name in backends], [resolve(n) for n in readers], min_writes)
+            rows = options.table("queue") if "queue" in args else None
+        stores = [resolve(name) for name in backends], [resolve(name) for name in readers]
+        return cls(*stores, min_writes, open_kv(rows) if rows is not None else None)
 
     # -- reading --------------------------------------------------------------------------------
 
     def fetch(self, ref: Ref) -> bytes:
-        return self._first_good(ref, lambda store: store.fetch(ref))
+        return self._reading.fetch(ref)
 
     def fetch_range(self, ref: Ref, offset: int, length: int) -> bytes:
-        return self._first_good(ref, lambda store: store.fetch_range(ref, offset, length))
+        return self._reading.fetch_range(ref, offset, length)
 
-    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
+    def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        return self._reading.read_range(ref, offset, length)
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[Found]:
         """As one batch from the first backend; what it lacks, one by one from the others."""
-        wanted = list(refs)
-        answered = 0
-        try:
-            for ref, data in self._readers[0].fetch_many(wanted):
-                if isinstance(data, bytes):
-                    yield ref, data
-                else:
-                    yield from super().fetch_many([ref])
-                answered += 1
-        except Unavailable:
-            yield from super().fetch_many(wanted[answered:])
+        return self._reading.fetch_many(refs)
 
     def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
         """Each backend is asked for what those before it lack.
 
         Raises the error of a backend only if a blob was found in no other: it may be there.
         """
-        left = dict.fromkeys(refs)
-        failure: StoreError | None = None
-        for store in self._readers:
-            if not left:
-                return
-            try:
-                for found in store.stat(list(left)):
-                    if found.ref in left:
-                        del left[found.ref]
-                        yield found
-            except Unavailable as error:
-                failure = failure or error
-        if left and failure is not None:
-            raise failure
+        return self._reading.stat(refs)
 
     def enumerate(self, after: str = "") -> Iterator[SizedRef]:
         return merged(self._readers, after)
 
-    def _first_good(self, ref: Ref, read: Callable[[Storage], bytes]) -> bytes:
-        failures: list[StoreError] = []
-        damaged: list[Storage] = []
-        for store in self._readers:
-            try:
-                data = read(store)
-            except (NotFound, Unavailable) as error:
-                failures.append(error)
-            except Corrupt as error:
-                failures.append(error)
-                damaged.append(store)
-            else:
-                if damaged:
-                    self._heal(ref, store, damaged)
-                return data
-        raise _gravest(failures)
-
-    def _heal(self, ref: Ref, good: Storage, damaged: Iterable[Storage]) -> None:
-        for store in damaged:
-            try:
-                store.receive(ref, good.fetch(ref))
-            except StoreError:
-                pass  # the read itself succeeded; the copy stays damaged, and says so when asked
+    def stream(self, token: str = "") -> Iterator[StreamedBlob]:
+        return streamed_by_ref(self, token)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -146,33 +122,64 @@ class Replica(Storage):
         refer to. Raises the first error when fewer than `min_writes` backends succeeded.
         """
         batch = list(blobs)
-        failures: list[StoreError] = []
-        self._gather(failures, lambda: self._backends[0].receive_many(batch))
-        if len(self._backends) > 1 and len(self._backends) - len(failures) >= self._min_writes:
-            *others, last = self._backends[1:]
-            answers = [self._threads.submit(store.receive_many, batch) for store in others]
-            self._gather(failures, lambda: last.receive_many(batch))
-            for answer in answers:
-                self._gather(failures, answer.result)
+        first, *others = [partial(store.receive_many, batch) for store in self._backends]
+        failures = errors_in(self._fan_out.attempt([first]))
+        if len(self._backends) - len(failures) >= self._min_writes:
+            failures += errors_in(self._fan_out.attempt(others))
         if len(self._backends) - len(failures) < self._min_writes:
             raise failures[0]
+        if failures:
+            self._backlog.add(ref for ref, _ in batch)
+        elif len(self._backlog):
+            self._fan_out.start(self._catch_up_behind)  # all backends are back
         return [SizedRef(ref, len(data)) for ref, data in batch]
 
     def remove(self, refs: Iterable[Ref]) -> None:
         """Remove from every backend; if one of them fails, raises, after trying all."""
         wanted = list(refs)
-        failures: list[StoreError] = []
-        for store in self._backends:
-            self._gather(failures, partial(store.remove, wanted))
+        with self._removing:
+            failures = errors_in(
+                self._fan_out.attempt([partial(store.remove, wanted) for store in self._backends])
+            )
+            if len(self._backlog):
+                self._backlog.discard(wanted)
         if failures:
             raise failures[0]
 
-    @staticmethod
-    def _gather(failures: list[StoreError], work: Callable[[], object]) -> None:
-        try:
-            work()
-        except StoreError as error:
-            failures.append(error)
+    # -- catching up ----------------------------------------------------------------------------
+
+    @property
+    def is_repair_due(self) -> bool:
+        """Whether more was missed than the backlog holds: then only `repair` helps."""
+        return self._backlog.is_overfull
+
+    def catch_up(self) -> int:
+        """Give backends what they missed while they were away. Returns how many refs still wait.
+
+        Happens by itself, behind a batch that all backends took. Raises Unavailable while one of
+        them is away.
+        """
+        while refs := self._backlog.first(_CATCH_UP_COUNT):
+            with self._removing:
+                complete(self._backends, refs)
+                # Also what is in no backend whole: waiting longer would not bring it back.
+                self._backlog.discard(refs)
+        return len(self._backlog)
+
+    def _catch_up_behind(self) -> None:
+        if self._catching_up.acquire(blocking=False):
+            try:
+                self.catch_up()
+            except StoreError:
+                pass  # away again: the rows stay, the next batch tries again
+            finally:
+                self._catching_up.release()
+
+    def repair(
+        self, verify: bool = True, progress: Callable[[Repaired], None] | None = None
+    ) -> Repaired:
+        """Make all backends hold the same whole blobs (`repair.repair`)."""
+        return repair(self._backends, verify=verify, lock=self._removing, progress=progress)
 
     # -- generation -----------------------------------------------------------------------------
 
@@ -193,13 +200,5 @@ class Replica(Storage):
             store.reset_generation()
 
     def close(self) -> None:
-        self._threads.shutdown()
-
-
-def _gravest(failures: Sequence[StoreError]) -> StoreError:
-    """What to answer when no backend had a blob: "not found" only if every one of them says so."""
-    for kind in (Unavailable, Corrupt):
-        for failure in failures:
-            if isinstance(failure, kind):
-                return failure
-    return failures[0]
+        self._fan_out.close()
+        self._backlog.close()

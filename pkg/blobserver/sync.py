@@ -38,7 +38,7 @@ def compare(left: Iterable[SizedRef], right: Iterable[SizedRef]) -> Iterator[Dif
     listing is raised where it happens: nothing behind that point is decided, and who wants to
     delete must first see the end.
     """
-    left_rows, right_rows = _ascending(left, "left"), _ascending(right, "right")
+    left_rows, right_rows = ascending(left, "left"), ascending(right, "right")
     a, b = next(left_rows, None), next(right_rows, None)
     while a is not None or b is not None:
         if b is None or (a is not None and a.ref < b.ref):
@@ -106,7 +106,8 @@ def _batches(differences: Iterable[Difference]) -> Iterator[list[Ref]]:
         yield batch
 
 
-def _ascending(listing: Iterable[SizedRef], name: str) -> Iterator[SizedRef]:
+def ascending(listing: Iterable[SizedRef], name: str) -> Iterator[SizedRef]:
+    """The listing; raises Corrupt where it is not in ascending order. name: what to call it."""
     last = ""
     for found in listing:
         if found.ref <= last:

@@ -18,6 +18,7 @@ from peatkeep.blobserver.overlay import Overlay
 from peatkeep.blobserver.placed import Placed
 from peatkeep.blobserver.proxycache import ProxyCache
 from peatkeep.blobserver.readonly import Readonly
+from peatkeep.blobserver.replica import Replica
 from peatkeep.blobserver.retry import Retry
 from peatkeep.blobserver.shard import Shard
 from peatkeep.blobserver.storage import Storage
@@ -60,7 +61,7 @@ class TestRetryOverUnreliableCombinators(StorageSuite):
 OPTIONAL = ("read_range", "receive_many", "fetch_range", "fetch_many", "stream", "generation")
 CLASSES: tuple[type[Storage], ...] = (
     *(Cond, Faulty, Forward, Limited, Namespace, Overlay, Placed, ProxyCache, Readonly),
-    *(Retry, Shard, Union),
+    *(Replica, Retry, Shard, Union),
 )
 
 
