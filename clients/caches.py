@@ -26,6 +26,9 @@ KEPT_FILES: Final = 5
 KEPT_S: Final = 30 * 24 * 3600
 BUSY_WAIT_S: Final = 5.0
 FLUSH_ROWS: Final = 2000
+FLUSH_S: Final = 2.0
+"""What is new is written after so many rows or seconds: so much is sent again after a kill."""
+
 QUIET_NS: Final = 2_000_000_000
 """A file changed so shortly ago may change again without any of its times moving."""
 
@@ -70,6 +73,7 @@ class UploadCache:
         self._new_blobs: set[Ref] = set()
         self._new_files: dict[tuple[bytes, str], dict[bytes, Remembered]] = {}
         self._new_count = 0
+        self._flushed_s = time.monotonic()
         self._database = _open(path)
 
     def has(self, ref: Ref) -> bool:
@@ -128,10 +132,12 @@ class UploadCache:
     # -- with the lock held -------------------------------------------------------------------
 
     def _flush_if_many(self) -> None:
-        if len(self._new_blobs) + self._new_count >= FLUSH_ROWS:
+        is_late = time.monotonic() - self._flushed_s > FLUSH_S
+        if is_late or len(self._new_blobs) + self._new_count >= FLUSH_ROWS:
             self._flush()
 
     def _flush(self) -> None:
+        self._flushed_s = time.monotonic()
         blobs = [(ref,) for ref in self._new_blobs]
         files = [
             (*key, name, *remembered)

@@ -139,7 +139,7 @@ class FileStorer:
         """The file blob, after its chunks were sent, and the ref of all contents, if known."""
         whole: Ref | None = None
         if self._copies is not None and self._may_have_copy(descriptor, stat):
-            digests = _digests(read_pieces(descriptor, path, stat), self._copies.hash_names)
+            digests = _digests(self._pieces(descriptor, path, stat), self._copies.hash_names)
             whole = digests["sha224"]
             parts = self._copies.parts_of(digests)
             if parts is not None:
@@ -149,7 +149,7 @@ class FileStorer:
         )
         tree = FileTree()
         hashing = WholeRef()
-        for chunk in cuts(read_pieces(descriptor, path, stat)):
+        for chunk in cuts(self._pieces(descriptor, path, stat)):
             data = chunk.data
             ref = _ZEROS_REF if data == _ZEROS else Ref.of(data)
             if is_hashed_whole:
@@ -157,6 +157,13 @@ class FileStorer:
             tree.add(len(data), ref, chunk.bits)
             group.add(ref, data)
         return tree.file_blob(members, group.add), hashing.ref() if is_hashed_whole else whole
+
+    def _pieces(self, descriptor: int, path: bytes, stat: os.stat_result) -> Iterator[bytes]:
+        """The contents; given up where nothing can be sent any more."""
+        for piece in read_pieces(descriptor, path, stat):
+            if self._uploader.failure is not None:
+                raise self._uploader.failure
+            yield piece
 
     def _may_have_copy(self, descriptor: int, stat: os.stat_result) -> bool:
         """Whether it is worth while to hash the whole file, to look for a copy of it."""

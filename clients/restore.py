@@ -1,6 +1,7 @@
 """Make files and directories again from their blobs: identical, whole or not at all."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from errno import EDQUOT, ENOSPC, EROFS
@@ -77,6 +78,7 @@ class Restore:
         self._linked: dict[str, tuple[bytes, ...]] = {}
         self._links: list[tuple[_Node, tuple[bytes, ...]]] = []
         self._top = -1
+        self._stopped = threading.Event()
 
     def restore(self, node: Ref | Schema) -> None:
         """Restore the node of a schema blob, under the name that it has.
@@ -95,6 +97,7 @@ class Restore:
                     self._restore_below(schema, runs)
                     runs.wait()
                 except BaseException:
+                    self._stopped.set()
                     threads.shutdown(wait=False, cancel_futures=True)
                     raise
             self._make_hard_links()
@@ -277,7 +280,8 @@ class Restore:
     ) -> None:
         pieces = reader.stream(start, length, source.fetch_many if source else None)
         for _ in writing.write_sparse(descriptor, pieces, start, node.stat.holes):
-            pass
+            if self._stopped.is_set():
+                raise Unavailable("restore", node.path, "stopped")
 
     def _end_file(self, descriptor: int, node: _Node, reader: FileReader) -> None:
         os.ftruncate(descriptor, reader.size)  # a hole at the end was not written

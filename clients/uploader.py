@@ -128,6 +128,8 @@ class Uploader:
 
     def send(self, group: Group, ref: Ref, data: bytes) -> None:
         """Called by Group.add."""
+        if self._failure is not None:
+            raise self._failure
         if self._cache.has(ref):
             return
         with self._lock:
@@ -160,7 +162,7 @@ class Uploader:
     def stop(self) -> None:
         """Give up what waits. Requests under way are left to end by themselves."""
         with self._lock:
-            if self._failure is None and (self._current.blobs or self._under_way):
+            if self._failure is None:
                 self._failure = Unavailable("upload", "blobs", "stopped")
             self._room.notify_all()
         for _ in self._threads:

@@ -256,3 +256,17 @@ def test_an_upload_body_is_multipart() -> None:
             f"Content-Type: application/octet-stream\r\n\r\nhello\r\n--{boundary}--\r\n"
         ).encode()
     )
+
+
+def test_a_server_that_takes_nothing_is_given_up_on(server: SmallServer, remote: Remote) -> None:
+    server.refuse = lambda data: True
+    with pytest.raises(Unavailable, match="refused by the index"):
+        remote.upload(some_blobs(200))
+    assert len(server.requests) == 3
+
+
+def test_a_blob_that_the_server_can_not_read_is_corrupt(server: SmallServer) -> None:
+    ref = Ref(server.put(b"data"))
+    server.statuses = [500]
+    with Remote(Transport(server.url, retry_waits_s=()), "/bs/") as perkeep, pytest.raises(Corrupt):
+        perkeep.fetch(ref)

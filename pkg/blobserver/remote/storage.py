@@ -27,6 +27,9 @@ MULTI_GET_REFS: Final = 500
 STALLS: Final = 3
 """How often in a row a multi-get may break without having brought a blob."""
 
+FRUITLESS_LIMIT: Final = 3
+"""Requests in a row in which a server takes nothing before it counts as failing."""
+
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 VIVIFY = {"X-Camlistore-Vivify": "1"}
 
@@ -78,6 +81,8 @@ class Remote(Storage):
         response = self.transport.request("GET", self._root + ref, max_bytes=MAX_BLOB_SIZE)
         if response.status == 404:
             raise NotFound("fetch", ref, f"not on {self.transport}")
+        if response.status == 500:
+            raise Corrupt("fetch", ref, f"{self.transport} can't read it")
         if response.status != 200:
             raise self._error("fetch", ref, response)
         if not ref.matches(response.body):
@@ -207,7 +212,7 @@ class Remote(Storage):
         received: list[SizedRef] = []
         refused: list[tuple[Ref, StoreError]] = []
         vivified: set[Ref] = set()
-        text = ""
+        text, fruitless = "", 0
         while rest:
             response = self._post(rest, vivify)
             there, text = self._acknowledged(response)
@@ -222,6 +227,10 @@ class Remote(Storage):
                     received.append(SizedRef(ref, len(data)))
                 else:
                     missing.append((ref, data))
+            fruitless = 0 if there else fruitless + 1
+            if missing and fruitless == FRUITLESS_LIMIT:
+                # It refuses whatever comes: its disk is full, most likely.
+                raise Unavailable("upload", f"{len(rest)} blobs", f"{self.transport}: {text}")
             if missing:
                 (ref, _), *missing = missing
                 refused.append((ref, self._refusal(ref, text)))
