@@ -9,6 +9,7 @@ import asyncio
 from typing import Any, Final, cast
 
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -16,6 +17,20 @@ from .config.record import Limits
 
 UNWANTED_BYTES: Final = 64 * 1024 * 1024
 """How much of a body that nobody wants any more is read, so that the client sees the answer."""
+
+
+class Reading(FlowControl):
+    """Notes since when we read: while we did not, the store was behind, and not the peer."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(transport)
+        self._loop = loop
+        self.since_s = loop.time()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.since_s = self._loop.time()
+        super().resume_reading()
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -47,6 +62,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._reading = Reading(transport, self.loop)
+        self.flow = self._reading
         if len(self.connections) > self.limits.connections:
             self._refuse(503, "too many connections")
             return
@@ -134,16 +151,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def _body_patience(self, now: float) -> float:
         limits = self.limits
         if self.flow.read_paused:
-            # We are the slow side: the store is behind.
-            self._body_moved = now
-            self._body_since = now
-            self._body_bytes = 0
             return limits.body_wait_s
-        silent_until = self._body_moved + limits.body_wait_s
-        asked_bytes = (now - self._body_since) * limits.body_bytes_per_s
-        if now - self._body_since > limits.body_wait_s and self._body_bytes < asked_bytes:
+        if self._reading.since_s > self._body_since:
+            self._body_since = self._reading.since_s
+            self._body_bytes = 0
+        past_s = now - self._body_since
+        if past_s > limits.body_wait_s and self._body_bytes < past_s * limits.body_bytes_per_s:
             return 0.0
-        return silent_until - now
+        return max(self._body_moved, self._body_since) + limits.body_wait_s - now
 
     def _write_patience(self, now: float) -> float:
         left = self.transport.get_write_buffer_size()

@@ -2,13 +2,13 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from peatkeep.blob import Ref
+from peatkeep.blob import Ref, SizedRef
 from peatkeep.server.config.record import Limits
 
 from .running import RunningServer, running_server
@@ -177,6 +177,22 @@ def test_a_slow_body_that_keeps_the_pace_is_taken(server: RunningServer) -> None
             peer.sendall(data[start : start + 600])
             time.sleep(0.1)
         assert rest(peer).startswith(b"HTTP/1.1 204 ")
+
+
+def test_a_slow_store_is_not_held_against_the_sender(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = server.service.world.topology.storage("/bs/").inner
+    receive_many = store.receive_many
+
+    def slowly(blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
+        time.sleep(3 * SOON.body_wait_s)
+        return receive_many(blobs)
+
+    monkeypatch.setattr(store, "receive_many", slowly)
+    blobs = [bytes([number]) * (9 * 1024 * 1024) for number in range(4)]
+    reply = server.upload("/bs/", *blobs)
+    assert len(reply.json["received"]) == len(blobs)
 
 
 def test_others_are_served_while_many_say_nothing(server: RunningServer) -> None:
