@@ -1,0 +1,1 @@
+"""Search: query language, constraints, planner (pkg/search/README.md)."""
