@@ -190,8 +190,7 @@ def _search(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 def _sync(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     source, target = text_arg(prefix, conf, "from"), text_arg(prefix, conf, "to")
     topology = service.world.topology
-    watched = topology.storage(source)
-    sync = Sync(watched, watched.hub, topology.storage(target))
+    sync = Sync(topology.storage(source), topology.storage(target))
     service.syncs[prefix] = sync
     page = SyncPage(prefix, source, target, sync)
     yield Mount(prefix, "sync", page.routes, conf.internal)

@@ -10,13 +10,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ..blob import Ref
-from ..blobserver.hub import Hub
 from ..blobserver.storage import Storage
 from ..blobserver.sync import compare
 from ..errors import StoreError
@@ -25,6 +25,7 @@ from .answers import HttpError, page, plain
 from .auth import Right, same
 from .forms import form_of
 from .routes import ANY, POST, READ, Route
+from .watched import Watched
 
 log = logging.getLogger("peatkeep.server.sync")
 
@@ -32,6 +33,9 @@ BATCH_COUNT: Final = 500
 BATCH_BYTES: Final = 32 * 1024 * 1024
 QUEUE_LIMIT: Final = 200_000
 """Refs that wait; when there are more, the stores are compared instead."""
+
+HELD_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of blobs in the queue that are kept; the others are read again when their turn comes."""
 
 GATHER_WAIT_S: Final = 0.1
 """How long arrivals are gathered: schema blobs are mostly indexed by then, by their uploader."""
@@ -43,17 +47,14 @@ RETRY_WAIT_S: Final = 30.0
 
 
 class Sync:
-    """Copies from one store to another what the other lacks.
+    """Copies from one store to another what the other lacks, soon after it arrives."""
 
-    `source_hub` tells of what becomes durable in the source.
-    """
-
-    def __init__(self, source: Storage, source_hub: Hub, target: Storage) -> None:
+    def __init__(self, source: Watched, target: Storage) -> None:
         self._source = source
-        self._hub = source_hub
         self._target = target
         self._changed = threading.Condition()
-        self._queue: dict[Ref, None] = {}
+        self._queue: dict[Ref, bytes | None] = {}
+        self._held_bytes = 0
         self._must_compare = True
         self._is_stopped = False
         self._forget: Callable[[], object] = int
@@ -65,7 +66,7 @@ class Sync:
         self.failure = ""
 
     def start(self) -> None:
-        self._forget = self._hub.listen(self._on_arrival)
+        self._forget = self._source.watch(self._on_arrival)
         self._thread.start()
 
     def stop(self) -> None:
@@ -88,12 +89,19 @@ class Sync:
         """Blobs in the queue."""
         return len(self._queue)
 
-    def _on_arrival(self, ref: Ref) -> None:
+    def _on_arrival(self, blobs: Sequence[tuple[Ref, bytes | None]]) -> None:
+        """Put blobs in the queue; their bytes as long as these are few, which spares a read."""
         with self._changed:
-            if len(self._queue) < QUEUE_LIMIT:
-                self._queue[ref] = None
-            else:
-                self._must_compare = True
+            for ref, data in blobs:
+                if ref in self._queue:
+                    continue
+                if len(self._queue) >= QUEUE_LIMIT:
+                    self._must_compare = True
+                    break
+                if data is not None and self._held_bytes + len(data) > HELD_BYTES:
+                    data = None
+                self._held_bytes += len(data or b"")
+                self._queue[ref] = data
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -102,7 +110,8 @@ class Sync:
                 self._changed.wait_for(
                     lambda: self._is_stopped or self._queue or self._must_compare
                 )
-            self._pause(GATHER_WAIT_S)
+            if len(self._queue) < BATCH_COUNT:
+                self._pause(GATHER_WAIT_S)
             try:
                 self._step()
                 self.failure = ""
@@ -124,15 +133,17 @@ class Sync:
     def _step(self) -> None:
         with self._changed:
             must_compare, self._must_compare = self._must_compare, False
-            batch = list(self._queue)[:BATCH_COUNT]
+            batch = dict(islice(self._queue.items(), BATCH_COUNT))
         if must_compare:
             self._compare()
         elif batch:
             present = {found.ref for found in self._target.stat(batch)}
-            self._copy([ref for ref in batch if ref not in present])
+            held = [(ref, data) for ref, data in batch.items() if data is not None]
+            self._send([blob for blob in held if blob[0] not in present])
+            self._copy([ref for ref in batch if batch[ref] is None and ref not in present])
             with self._changed:
                 for ref in batch:
-                    self._queue.pop(ref, None)
+                    self._held_bytes -= len(self._queue.pop(ref, None) or b"")
 
     def _compare(self) -> None:
         batch: list[Ref] = []

@@ -1,12 +1,18 @@
 """A store that tells its hub of every blob that becomes durable in it, whoever stored it."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..blob import Ref, SizedRef
 from ..blobserver.hub import Hub
 from ..blobserver.storage import Generation, Storage, StreamedBlob
 from ..errors import Corrupt, NotFound
+
+Watcher = Callable[[Sequence[tuple[Ref, bytes | None]]], None]
+"""Called with blobs that are durable now, with their bytes where these are still at hand.
+
+Must be quick and must not raise.
+"""
 
 
 class Watched(Storage):
@@ -15,11 +21,17 @@ class Watched(Storage):
     def __init__(self, inner: Storage) -> None:
         self.inner = inner
         self.hub = Hub()
+        self._watchers: list[Watcher] = []
         self._lock = threading.Lock()
         self._unsynced: list[tuple[Ref, bytes]] = []
 
     def fetch(self, ref: Ref) -> bytes:
         return self.inner.fetch(ref)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Register a watcher. Returns a function that unregisters it."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
 
     def write_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         batch = list(blobs)
@@ -33,11 +45,15 @@ class Watched(Storage):
         with self._lock:
             arrived, self._unsynced = self._unsynced, []
         self.inner.sync()
+        for watcher in list(self._watchers):
+            watcher([(ref, None) for ref, _ in arrived])
         self.hub.notify(arrived)
 
     def receive_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         batch = list(blobs)
         received = self.inner.receive_many(batch)
+        for watcher in list(self._watchers):
+            watcher(batch)
         self.hub.notify(batch)
         return received
 

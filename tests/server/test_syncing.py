@@ -87,7 +87,7 @@ def test_a_target_that_fails_gets_everything_later(monkeypatch: pytest.MonkeyPat
             return super().receive_many(blobs)
 
     source, target = Watched(Memory()), Flaky()
-    sync = Sync(source, source.hub, target)
+    sync = Sync(source, target)
     sync.start()
     try:
         source.receive(Ref.of(b"x"), b"x")
@@ -102,12 +102,58 @@ def test_more_arrivals_than_the_queue_holds_are_found_by_comparing(
 ) -> None:
     monkeypatch.setattr(syncing, "QUEUE_LIMIT", 3)
     source, target = Watched(Memory()), Memory()
-    sync = Sync(source, source.hub, target)
+    sync = Sync(source, target)
     blobs = [str(number).encode() for number in range(50)]
     sync.start()
     try:
         source.receive_many([(Ref.of(data), data) for data in blobs])
         wait_for(lambda: len(list(target.enumerate())) == len(blobs))
+    finally:
+        sync.stop()
+
+
+def test_what_just_arrived_is_not_read_again() -> None:
+    class Unread(Memory):
+        def fetch(self, ref: Ref) -> bytes:
+            raise AssertionError(f"{ref} was read")
+
+    source, target = Watched(Unread()), Memory()
+    sync = Sync(source, target)
+    sync.start()
+    try:
+        wait_for(lambda: not sync._must_compare)
+        source.receive_many([(Ref.of(data), data) for data in (b"", b"x")])
+        wait_for(lambda: has(target, Ref.of(b"x")) and has(target, Ref.of(b"")))
+        wait_for(lambda: sync.waiting == 0)
+        assert sync._held_bytes == 0
+    finally:
+        sync.stop()
+
+
+def test_more_bytes_than_may_be_held_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncing, "HELD_BYTES", 10)
+    source, target = Watched(Memory()), Memory()
+    sync = Sync(source, target)
+    sync.start()
+    try:
+        blobs = [bytes([number]) * 7 for number in range(20)]
+        source.receive_many([(Ref.of(data), data) for data in blobs])
+        assert sync._held_bytes <= 10
+        wait_for(lambda: len(list(target.enumerate())) == len(blobs))
+        wait_for(lambda: sync._held_bytes == 0)
+    finally:
+        sync.stop()
+
+
+def test_what_is_written_and_synced_in_two_steps_arrives_too() -> None:
+    source, target = Watched(Memory()), Memory()
+    sync = Sync(source, target)
+    sync.start()
+    try:
+        wait_for(lambda: not sync._must_compare)
+        source.write_many([(Ref.of(b"two"), b"two")])
+        source.sync()
+        wait_for(lambda: has(target, Ref.of(b"two")))
     finally:
         sync.stop()
 
@@ -120,7 +166,7 @@ def test_refused_blobs_do_not_hold_up_the_others() -> None:
 
     source, target = Watched(Memory()), Refusing()
     source.receive_many([(Ref.of(data), data) for data in (b"good", b"bad")])
-    sync = Sync(source, source.hub, target)
+    sync = Sync(source, target)
     sync.start()
     try:
         wait_for(lambda: has(target, Ref.of(b"good")) and sync.copied_blobs == 1)
