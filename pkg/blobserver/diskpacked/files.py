@@ -86,13 +86,15 @@ class PackFileSystem(FileSystem):
         except OSError as error:
             if error.errno != errno.EIO or size <= 0:
                 raise
-            if size <= _BLOCK:
-                return bytes(size)
-        half = max(_BLOCK, size // 2 // _BLOCK * _BLOCK)
-        first = self.read_past_damage(descriptor, half, offset)
-        if len(first) < half:
+        if offset // _BLOCK == (offset + size - 1) // _BLOCK:
+            return bytes(size)
+        middle = (offset + size // 2) // _BLOCK * _BLOCK
+        if middle <= offset:
+            middle += _BLOCK
+        first = self.read_past_damage(descriptor, middle - offset, offset)
+        if len(first) < middle - offset:
             return first
-        return first + self.read_past_damage(descriptor, size - half, offset + half)
+        return first + self.read_past_damage(descriptor, offset + size - middle, middle)
 
     def zero(self, descriptor: int, offset: int, size: int) -> None:
         """Overwrite with zeros, giving the space back where the file system can."""

@@ -85,7 +85,10 @@ class Survey:
 class Opening:
     """Brings packs and rows in line, and leaves a pack to which records can be appended."""
 
-    def __init__(self, packs: Packs, rows: KeyValue, files: PackFileSystem) -> None:
+    def __init__(
+        self, packs: Packs, rows: KeyValue, files: PackFileSystem, is_index_new: bool
+    ) -> None:
+        self._is_index_new = is_index_new
         self._packs = packs
         self._kept_rows = rows
         self._rows = Rows(rows)
@@ -168,12 +171,7 @@ class Opening:
         last = numbers[-1] if numbers else 0
         last = max([last, *(number for number in named if number <= last + _MOST_MISSING)])
         for number in sorted(set(range(last + 1)) - set(numbers)):
-            try:
-                self._files.close(self._packs.create(number))
-            except FileExistsError:
-                continue  # a link to a place that is not there now
-            except OSError as error:
-                raise translate(error, "create", self._packs.path(number)) from error
+            self._files.close(self._packs.create(number))
             if numbers:
                 self.remarks.append(f"{self._packs.path(number)} was missing")
 
@@ -190,7 +188,7 @@ class Opening:
                     self._adopt(number, found.ref, found)
                 elif found.is_misnamed:
                     self._adopt(number, found.actual, found)
-                elif found.kind is Kind.TORN and rebuilds and found.ref is not None:
+                elif found.kind is Kind.TORN and self._is_index_new and found.ref is not None:
                     self._note_torn(survey, number, found)
                 if number == last and (
                     found.kind is Kind.TORN or (found.kind is Kind.GAP and not rebuilds)

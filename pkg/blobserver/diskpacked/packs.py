@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 from ...blob import Ref
-from ...errors import ConfigError
+from ...errors import ConfigError, ReadOnly
 from ...sorted.kv import KeyValue
 from ..filesystem import translate
 from .files import PackFileSystem
@@ -53,13 +53,20 @@ class Packs:
         self.ends[b"%d" % number] = end
 
     def create(self, number: int) -> int:
-        """Make a new, empty pack, durably; returns its descriptor. Raises OSError."""
-        descriptor = self._files.open_new(self.path(number))
+        """Make a new, empty pack, durably; returns its descriptor. Raises Unavailable, ReadOnly.
+
+        ReadOnly after a failed sync of the folder: then nothing may be promised any more.
+        """
+        path = self.path(number)
+        try:
+            descriptor = self._files.open_new(path)
+        except OSError as error:
+            raise translate(error, "create", path) from error
         try:
             self._files.sync_folder(self.root)
-        except BaseException:
+        except OSError as error:
             self._files.close(descriptor)
-            raise
+            raise ReadOnly("sync", self.root, sync_failed(error)) from error
         self.set_end(number, 0)
         return descriptor
 
@@ -134,3 +141,8 @@ class Packs:
                 if found is None:
                     found = self._descriptors[number] = self._files.open_read(self.path(number))
         return found
+
+
+def sync_failed(error: OSError) -> str:
+    """The reason for which a store takes no more writes."""
+    return f"a sync failed ({error.strerror or error}); restart to write again"

@@ -13,11 +13,12 @@ _Store = TypeVar("_Store")
 
 
 def open_rows(
-    root: Path, index: Mapping[str, object], use: Callable[[KeyValue], _Store]
+    root: Path, index: Mapping[str, object], use: Callable[[KeyValue, bool], _Store]
 ) -> tuple[_Store, list[str]]:
     """Open the index and give it to `use`; if it is damaged, set it aside and begin a new one.
 
     index: as a configuration has it; empty means LevelDB in `index.leveldb` below the root.
+    use: is also told whether the index is new, so that rows may be lost.
     Returns what `use` returns, and what the log should say.
     """
     args = index_args(root, index)
@@ -27,15 +28,16 @@ def open_rows(
             f"{index.get('file')} can't be read, so {args.get('file')} is the index; before"
             " Perkeep uses the store again, it needs its own `pk reindex-diskpacked --overwrite`"
         )
+    file = args.get("file")
+    is_new = isinstance(file, str) and not os.path.lexists(file)
     try:
-        return use(open_kv(args)), remarks
+        return use(open_kv(args), is_new), remarks
     except Corrupt as error:
-        file = args.get("file")
         if not isinstance(file, str) or not os.path.lexists(file):
             raise
         aside = _set_aside(Path(file))
         remarks.append(f"{error}; set aside as {aside}")
-    return use(open_kv(args)), remarks
+    return use(open_kv(args), True), remarks
 
 
 def index_args(root: Path, index: Mapping[str, object]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self
@@ -48,30 +49,31 @@ class DiskPacked(Storage):
         rows: KeyValue,
         max_file_size: int = MAX_FILE_SIZE,
         files: PackFileSystem | None = None,
+        is_index_new: bool = False,
     ) -> None:
         """Open the store in an existing folder; it takes over `rows`, also when this fails.
 
-        files: the file system calls, for tests. Raises ConfigError, Unavailable (in use, or the
-        disk takes nothing), ReadOnly, Corrupt (the index).
+        files: the file system calls, for tests. is_index_new: the index was made just now, so
+        that it can't say which torn records had been acknowledged.
+        Raises ConfigError, Unavailable (in use, or the disk takes nothing), ReadOnly, Corrupt
+        (the index).
         """
         self._files = files or PackFileSystem()
         self._rows = rows
-        try:
+        self._upkeep_lock = threading.Lock()
+        self._verified: dict[Ref, tuple[Place, tuple[int, ...]]] = {}
+        with ExitStack() as undo:
+            undo.callback(rows.close)
             self._packs = Packs(str(root), self._files)
-            opening = Opening(self._packs, rows, self._files)
+            undo.callback(self._packs.close)
+            opening = Opening(self._packs, rows, self._files, is_index_new)
             pack = opening.open(cleanclose.is_unchanged(self._packs, rows, self._files))
             self.remarks = opening.remarks
             self._writer = Writer(self._packs, rows, self._files, pack, max_file_size)
-        except BaseException:
-            rows.close()
-            raise
-        self._upkeep_lock = threading.Lock()
-        self._verified: dict[Ref, tuple[Place, tuple[int, ...]]] = {}
-        try:
+            undo.callback(self._writer.release)
+            undo.callback(self._writer.close)
             self._generation = open_generation(str(root), self._files)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     @classmethod
     def from_config(cls, args: Mapping[str, object], _: Callable[[str], Storage]) -> Self:
@@ -80,7 +82,9 @@ class DiskPacked(Storage):
             root = Path(options.string("path"))
             max_file_size = options.integer("maxFileSize", MAX_FILE_SIZE)
             index = options.table("metaIndex") if "metaIndex" in args else {}
-        store, remarks = open_rows(root, index, lambda rows: cls(root, rows, max_file_size))
+        store, remarks = open_rows(
+            root, index, lambda rows, is_new: cls(root, rows, max_file_size, is_index_new=is_new)
+        )
         store.remarks += remarks
         return store
 

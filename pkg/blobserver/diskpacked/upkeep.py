@@ -35,7 +35,7 @@ def check(packs: Packs, rows: KeyValue) -> Iterator[Damaged]:
         for found in Walker(packs.reader(number)).walk():
             if found.kind is Kind.DAMAGED and _is_only_record(rows, number, found):
                 reason = f"the bytes at {found.offset} have another digest"
-                yield Damaged(found.ref, path, reason)
+                yield Damaged(_name(rows, found), path, reason)
             elif found.kind in (Kind.GAP, Kind.TORN):
                 reason = f"{found.end - found.begin} unreadable bytes at {found.begin}"
                 yield Damaged(_without_row(rows, found.ref), path, reason)
@@ -55,6 +55,14 @@ def _is_only_record(rows: KeyValue, number: int, found: Stretch) -> bool:
     if found.actual is not None and rows.get(found.actual.encode()) == here:
         return False
     return rows.get(found.ref.encode()) in (None, here)
+
+
+def _name(rows: KeyValue, found: Stretch) -> Ref | None:
+    """The blob of a damaged record. None if, without a row, it may well be one half removed."""
+    assert found.ref is not None
+    if rows.get(found.ref.encode()) is None and not (found.actual and any(found.data or b"")):
+        return None
+    return found.ref
 
 
 def _without_row(rows: KeyValue, ref: Ref | None) -> Ref | None:

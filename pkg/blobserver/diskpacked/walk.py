@@ -142,8 +142,10 @@ class Walker:
 
     def _is_sound(self, found: Stretch) -> bool:
         """Whether the walk may go on at the end of this record."""
-        if found.kind in (Kind.LIVE, Kind.REMOVED):
+        if found.kind is Kind.LIVE:
             return True
+        if found.kind is Kind.REMOVED:
+            return self._is_header(found.end)  # its size may be what is damaged
         if found.kind is Kind.TORN:
             return False
         if found.end > self._sound_upto and self._leads_on(found.end):

@@ -12,7 +12,7 @@ from ..filesystem import translate
 from ..groupcommit import GroupCommit
 from .files import PackFileSystem
 from .lock import PackLock
-from .packs import Packs
+from .packs import Packs, sync_failed
 from .records import Place, header, removed_header
 
 Blob = tuple[Ref, bytes]
@@ -31,13 +31,13 @@ class OpenPack(NamedTuple):
 
     @classmethod
     def create(cls, packs: Packs, number: int, files: PackFileSystem) -> Self:
-        """Lock and make a new pack, durably. Raises Unavailable."""
+        """Lock and make a new pack, durably. Raises Unavailable, ReadOnly (a sync failed)."""
         lock = PackLock(packs.root, number, files)
         try:
             return cls(number, packs.create(number), lock)
-        except OSError as error:
+        except BaseException:
             lock.release()
-            raise translate(error, "create", packs.path(number)) from error
+            raise
 
 
 class Writer:
@@ -59,7 +59,7 @@ class Writer:
         self._lock = threading.Lock()
         self._waiting: dict[Ref, Place] = {}  # appended, without a row yet
         self._is_dirty = False
-        self._sealed: list[OpenPack] = []  # full, and not synced since they were written
+        self._full: list[int] = []  # descriptors of full packs, which a commit may still sync
         self.changes = 0  # counts commits, and begun removals
         self.written_bytes = 0  # appended since the start
         self._failure = ""
@@ -169,10 +169,20 @@ class Writer:
                 self._roll_over()
 
     def _roll_over(self) -> None:
+        # Synced first: so only in the last pack can a power cut leave torn records.
+        try:
+            self._files.sync_data(self._pack.descriptor)
+        except OSError as error:
+            raise self._fail(error) from error
+        self._is_dirty = False
         # Both locks are held for a moment: nobody may find the store unlocked.
-        pack = OpenPack.create(self._packs, self._pack.number + 1, self._files)
-        self._sealed.append(self._pack)
+        try:
+            pack = OpenPack.create(self._packs, self._pack.number + 1, self._files)
+        except ReadOnly as error:
+            self._failure = error.reason
+            raise
         self._pack.lock.release()
+        self._full.append(self._pack.descriptor)
         self._pack = pack
 
     # -- committing -----------------------------------------------------------------------------
@@ -182,13 +192,14 @@ class Writer:
         with self._lock:
             self._refuse_after_failure("sync")
             group = list(self._waiting.items())
-            sealed, pack, is_dirty = list(self._sealed), self._pack, self._is_dirty
+            full, self._full = self._full, []
+            descriptor, is_dirty = self._pack.descriptor, self._is_dirty
             self._is_dirty = False
+        for unused in full:
+            self._files.close(unused)
         try:
-            for full in sealed:
-                self._files.sync_data(full.descriptor)
             if is_dirty:
-                self._files.sync_data(pack.descriptor)
+                self._files.sync_data(descriptor)
         except OSError as error:
             raise self._fail(error) from error
         if group:
@@ -201,9 +212,6 @@ class Writer:
                 if self._waiting.get(ref) is place:
                     del self._waiting[ref]
             self.changes += 1
-            for full in sealed:
-                self._sealed.remove(full)
-                self._files.close(full.descriptor)
 
     def move(self, blobs: list[tuple[Ref, bytes, bytes | None]]) -> int:
         """Append copies of blobs and move their rows, durably; returns how many were moved.
@@ -311,9 +319,9 @@ class Writer:
     def close(self) -> bool:
         """Give back descriptors and the lock; whether nothing was left unsynced."""
         with self._group.alone(), self._lock:
-            is_clean = not (self._waiting or self._is_dirty or self._sealed or self._failure)
-            for full in self._sealed:
-                self._files.close(full.descriptor)
+            is_clean = not (self._waiting or self._is_dirty or self._failure)
+            for descriptor in self._full:
+                self._files.close(descriptor)
             self._files.close(self._pack.descriptor)
             return is_clean
 
@@ -322,7 +330,7 @@ class Writer:
         self._pack.lock.release()
 
     def _fail(self, error: OSError) -> ReadOnly:
-        self._failure = f"a sync failed ({error.strerror or error}); restart to write again"
+        self._failure = sync_failed(error)
         return ReadOnly("sync", self._packs.root, self._failure)
 
     def _refuse_after_failure(self, operation: str) -> None:
