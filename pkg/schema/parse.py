@@ -1,6 +1,7 @@
 """Recognise schema blobs and read their members (pkg/schema/README.md, "Recognition")."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -9,6 +10,8 @@ from ..errors import Corrupt, Invalid
 from .names import join_pieces
 from .text import MAX_SCHEMA_SIZE, MinusZero, RepeatedNames, decode
 from .times import parse_time
+
+_OBJECT_BEGINS: Final = re.compile(rb"[ \t\r\n]*\{")
 
 
 class Part(NamedTuple):
@@ -116,8 +119,8 @@ def parse_object(data: bytes) -> Schema | None:
 
     What the readers of files and directories, shares and the routing by content take.
     """
-    if len(data) > MAX_SCHEMA_SIZE:
-        return None
+    if len(data) > MAX_SCHEMA_SIZE or _OBJECT_BEGINS.match(data) is None:
+        return None  # most chunks of files: spared the decoder
     try:
         value = decode(data)
     except Invalid:
