@@ -74,8 +74,9 @@ def plan_file(blobs: Fetcher, ref: Ref) -> FilePlan:
     plan = FilePlan(
         name, None if mtime_ns is None else mtime_ns // 10**9, whole, chunks, schema_sizes
     )
-    for chunk in chunks:
-        _check_fits_alone(ref, plan, chunk)
+    for number, chunk in enumerate(chunks):
+        if not _fits_alone(blobs, plan, number):
+            raise Unsupported("pack", ref, f"chunk {chunk.ref} of {chunk.size} bytes fits no zip")
     return plan
 
 
@@ -181,11 +182,15 @@ def _shortened(plan: FilePlan, start: int, end: int, excess: int) -> int:
     return end
 
 
-def _check_fits_alone(ref: Ref, plan: FilePlan, chunk: Chunk) -> None:
+def _fits_alone(blobs: Fetcher, plan: FilePlan, number: int) -> bool:
+    """Whether a chunk fits a pack of its own, by the estimate and in fact."""
+    chunk = plan.chunks[number]
     schemas = [plan.schema_sizes[above] for above in dict.fromkeys(chunk.above)]
-    estimate = _FIXED + _PER_BLOB * (len(schemas) + 1) + sum(schemas) + chunk.size
-    if max(estimate, largest_size(plan.name, [chunk.size], schemas)) > MAX_BLOB_SIZE:
-        raise Unsupported("pack", ref, f"chunk {chunk.ref} of {chunk.size} bytes fits no zip")
+    if _FIXED + _PER_BLOB * (len(schemas) + 1) + sum(schemas) + chunk.size > MAX_BLOB_SIZE:
+        return False
+    if largest_size(plan.name, [chunk.size], schemas) <= MAX_BLOB_SIZE:
+        return True
+    return len(write_pack(_part(blobs, plan, 0, number, number + 1))[1]) <= MAX_BLOB_SIZE
 
 
 def _part(blobs: Fetcher, plan: FilePlan, number: int, start: int, end: int) -> NewPart:

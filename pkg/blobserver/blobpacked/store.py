@@ -28,7 +28,9 @@ _REMEMBERED_FAILURES: Final = 1000
 
 
 class _Job(NamedTuple):
-    """Work for after the answer: "pack" a file, "tidy" up or "resume" behind a crash, "unpack"."""
+    """Work for after the answer: "pack" a file blob, "tidy" up the loose copies of a zip, "resume"
+    the packing of a whole file, "unpack" the zips that hold removed blobs.
+    """
 
     kind: str
     ref: Ref | None = None
@@ -48,19 +50,23 @@ class BlobPacked(Storage):
         large: Storage,
         rows: KeyValue,
         now_s: Callable[[], int] = lambda: int(time.time()),
+        in_background: bool = True,
     ) -> None:
-        """small: must be able to remove. rows: used by nobody else. Raises Unavailable."""
+        """small: must be able to remove. rows: used by nobody else.
+
+        in_background: pack as files arrive; else only within `settle`. Raises Unavailable.
+        """
         self._small = small
         self._large = large
         self._rows = Rows(rows)
         self._survey = Survey(small, large, self._rows)
         self._moves = Moves(small, large, self._rows, self._survey, now_s)
-        self._worker = Worker[_Job](self._do, "blobpacked")
+        self._worker = Worker[_Job](self._do, "blobpacked", in_background)
         self._lock = threading.Lock()
         self._files: list[Ref] = []  # written, not synced, to be packed
         self._healed: dict[Ref, Place] = {}  # written loose, not synced; there is a bad copy
         self._rerouted: set[Ref] = set()
-        self._failures: dict[Ref, str] = {}
+        self._failures: dict[_Job, str] = {}
         self._pack_lock = threading.Lock()
         self._streams = 0  # open
         self._compacts_later = False
@@ -257,6 +263,7 @@ class BlobPacked(Storage):
                 offset += pack.data_size
                 count += 1
             self._moves.finish(pack, count)
+        self._forget_failures(_Job("pack", ref))
         return True
 
     def pack_loose(self) -> int:
@@ -267,7 +274,7 @@ class BlobPacked(Storage):
                 if wants_packing(self._small.fetch(ref)):
                     count += self.pack(ref)
             except (NotFound, Corrupt) as error:
-                self._note(ref, error)
+                self._note(_Job("pack", ref), error)
         return count
 
     def compact(self) -> int:
@@ -280,29 +287,32 @@ class BlobPacked(Storage):
             self._compacts_later = self._streams > 0
         if self._compacts_later:
             return 0
-        return self._moves.unpack(self._moves.with_removed())
+        freed = self._moves.unpack(self._moves.with_removed())
+        self._forget_failures(_Job("unpack"))
+        return freed
 
     def settle(self, wait_s: float | None = None) -> bool:
         """Wait until the work in the background is done. False when the time ran out."""
         return self._worker.wait(wait_s)
 
     def _do(self, job: _Job) -> None:
-        subject = job.ref or Ref.of(b"")
         try:
-            if job.kind == "pack":
-                self.pack(subject)
-            elif job.kind == "tidy":
-                for zip_ in self._large.stat([subject]):
-                    self._moves.tidy(zip_)
-            elif job.kind == "resume":
-                self._resume(subject)
-            elif job.kind == "unpack":
+            if job.ref is None:
                 self.compact()
+            elif job.kind == "pack":
+                self.pack(job.ref)
+            elif job.kind == "resume":
+                self._resume(job.ref)
+            else:
+                for zip_ in self._large.stat([job.ref]):
+                    self._moves.tidy(zip_)
             if self._worker.overflowed:
                 self._worker.overflowed = False
                 self.pack_loose()
+        except Unsupported:
+            pass  # zips can't be removed there: their rows are gone, which hides what they hold
         except StoreError as error:
-            self._note(subject, error)
+            self._note(job, error)
 
     def _resume(self, whole: Ref) -> None:
         """Go on packing a file of which a crash left parts only."""
@@ -314,10 +324,15 @@ class BlobPacked(Storage):
                     if schema is not None and schema.type == "file":
                         self.pack(blob.ref)
 
-    def _note(self, subject: Ref, error: StoreError) -> None:
+    def _note(self, job: _Job, error: StoreError) -> None:
         with self._lock:
             if len(self._failures) < _REMEMBERED_FAILURES:
-                self._failures[subject] = str(error)
+                self._failures[job] = str(error)
+
+    def _forget_failures(self, *jobs: _Job) -> None:
+        with self._lock:
+            for job in jobs:
+                self._failures.pop(job, None)
 
     # -- checking -------------------------------------------------------------------------------
 
@@ -349,8 +364,17 @@ class BlobPacked(Storage):
                 self.fetch(ref)
             except (NotFound, Corrupt) as error:
                 yield Damaged(ref, error.reason)
-        for ref, reason in sorted(self._failures.items()):
-            yield Damaged(ref, reason)
+        yield from self._failed()
+
+    def _failed(self) -> Iterator[Damaged]:
+        """What could not be done in the background, as far as it still is to be done."""
+        with self._lock:
+            failures = list(self._failures.items())
+        for job, reason in failures:
+            if job.ref is None:
+                yield from (Damaged(ref, reason) for ref in self._rows.zips_with_removed())
+            elif job.kind != "pack" or list(self.stat([job.ref])):
+                yield Damaged(job.ref, reason)
 
     # -- generation -----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Work that is done after the answer, by one thread."""
+"""Work that is done after the answer, by one thread or by who waits for it."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -16,9 +16,11 @@ class Worker(Generic[Job]):
     work: does one job and raises nothing.
     """
 
-    def __init__(self, work: Callable[[Job], None], name: str) -> None:
+    def __init__(self, work: Callable[[Job], None], name: str, has_thread: bool) -> None:
+        """has_thread: else the jobs are done in `wait`, by its caller."""
         self._work = work
         self._name = name
+        self._has_thread = has_thread
         self._jobs: dict[Job, None] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -38,13 +40,15 @@ class Worker(Generic[Job]):
                 self.overflowed = True
                 return
             self._jobs[job] = None
-            if self._thread is None:
+            if self._thread is None and self._has_thread:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
     def wait(self, wait_s: float | None = None) -> bool:
         """Wait until nothing is left to do. False when the time ran out."""
+        while not self._has_thread and self._jobs:
+            self._work(self._take())
         with self._changed:
             return self._changed.wait_for(lambda: not self._jobs and not self._is_busy, wait_s)
 
@@ -57,14 +61,18 @@ class Worker(Generic[Job]):
         if self._thread is not None:
             self._thread.join()
 
+    def _take(self) -> Job:
+        job = next(iter(self._jobs))
+        del self._jobs[job]
+        return job
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._is_closing)
                 if self._is_closing:
                     return
-                job = next(iter(self._jobs))
-                del self._jobs[job]
+                job = self._take()
                 self._is_busy = True
             try:
                 self._work(job)
