@@ -8,7 +8,9 @@ from ..errors import ConfigError
 from .kv import KeyValue
 
 BUILTIN: Final = {
+    "buffer": "peatkeep.sorted.buffer:BufferKeyValue",
     "leveldb": "peatkeep.sorted.leveldb:LevelDBKeyValue",
+    "lmdb": "peatkeep.sorted.lmdb:LMDBKeyValue",
     "memory": "peatkeep.sorted.memory:MemoryKeyValue",
     "sqlite": "peatkeep.sorted.sqlite:SQLiteKeyValue",
 }

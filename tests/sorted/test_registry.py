@@ -13,7 +13,8 @@ from peatkeep.sorted.registry import BUILTIN, ENTRY_POINTS, open_kv
 
 @pytest.mark.parametrize("kind", sorted(BUILTIN))
 def test_every_builtin_type_opens_by_its_name(tmp_path: Path, kind: str) -> None:
-    args = {"type": kind} if kind == "memory" else {"type": kind, "file": str(tmp_path / "rows")}
+    file = {"type": "sqlite", "file": str(tmp_path / "rows")}
+    args = {"memory": {}, "buffer": {"storage": file}}.get(kind, file) | {"type": kind}
     with open_kv(args) as kv:
         kv.set(b"a", b"1")
         assert kv.get(b"a") == b"1"
