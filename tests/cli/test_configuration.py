@@ -72,12 +72,13 @@ def test_a_sound_configuration_is_ok(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_each_problem_is_told_with_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_config(tmp_path, packRelated=True, auth="magic")
+    mongo = {"sqlite": None, "levelDB": None, "mongo": "me:secret@host"}
+    file = write_config(tmp_path, auth="magic", **mongo)
     assert pk_run("config", "check", file) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
-    assert len(lines) == 2
     assert all(str(file) in line for line in lines)
-    assert "packRelated needs blobpacked, which this version does not have yet" in lines[0]
+    assert "mongo needs mongo, which this version does not have yet" in lines[0]
+    assert "auth: " in lines[-1]
 
 
 def test_a_key_that_is_unknown_is_told_with_a_hint(

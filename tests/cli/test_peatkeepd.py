@@ -128,11 +128,12 @@ def test_flags_and_exit_codes(
 def test_a_configuration_that_can_not_be_served_is_refused_with_every_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"memoryStorage": False, "blobPath": str(tmp_path / "b"), "packRelated": True}
+    changes = {"memoryStorage": False, "blobPath": str(tmp_path / "b")}
+    changes |= {"memoryIndex": False, "mongo": "me:secret@host"}
     file = write_config(tmp_path / "c.json", 1, listen=":1", auth="none", **changes)
     assert run("--config", str(file)) == 1
     said = capsys.readouterr().err
-    assert "packRelated needs blobpacked, which this version does not have yet" in said
+    assert "mongo needs mongo, which this version does not have yet" in said
     assert "would let everybody in" in said
     assert not (tmp_path / "b").exists()
 

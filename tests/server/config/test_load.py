@@ -136,13 +136,20 @@ def config_of(**keys: Any) -> LowConfig:
     return LowConfig(**({"auth": "localhost", "listen": "127.0.0.1:1", "prefixes": {}} | keys))
 
 
-def test_a_packed_store_is_refused_until_there_is_blobpacked(tmp_path: Path, ring: Path) -> None:
-    config = load.from_values(high(ring, packRelated=True), environ_of(tmp_path))
-    [problem] = support.check_supported(config)
-    assert problem == (
-        "/bs/ (storage-blobpacked): packRelated needs blobpacked,"
-        " which this version does not have yet"
-    )
+def test_an_index_that_is_not_there_is_refused_by_its_key(tmp_path: Path, ring: Path) -> None:
+    values = high(ring, mongo="me:secret@host")
+    del values["levelDB"]
+    config = load.from_values(values, environ_of(tmp_path))
+    problems = support.check_supported(config)
+    assert problems
+    assert all("mongo needs mongo, which this version does not have yet" in x for x in problems)
+    assert "secret" not in " ".join(problems)
+
+
+def test_packed_stores_are_supported(tmp_path: Path, ring: Path) -> None:
+    for key in ("packRelated", "packBlobs"):
+        config = load.from_values(high(ring, **{key: True}), environ_of(tmp_path))
+        assert support.check_supported(config) == []
 
 
 def test_the_default_configuration_of_perkeep_is_told_apart(tmp_path: Path, ring: Path) -> None:
@@ -175,16 +182,9 @@ def test_a_password_in_the_clear_on_the_network_is_warned_of() -> None:
 
 @pytest.mark.vectors("storage")
 @pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("perkeepd-default-leveldb", "packRelated needs blobpacked"),
-        ("perkeepd-default-sqlite", "packRelated needs blobpacked"),
-        ("perkeepd-packblobs-leveldb", "packBlobs needs diskpacked"),
-    ],
+    "name", ["perkeepd-default-leveldb", "perkeepd-default-sqlite", "perkeepd-packblobs-leveldb"]
 )
-def test_a_home_of_perkeep_is_found_and_refused_for_its_packs_only(
-    tmp_path: Path, name: str, words: str
-) -> None:
+def test_a_home_of_perkeep_is_found_and_can_be_served(tmp_path: Path, name: str) -> None:
     with tarfile.open(VECTORS / f"storage/{name}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     environ = {"HOME": str(tmp_path / name)}
@@ -192,9 +192,7 @@ def test_a_home_of_perkeep_is_found_and_refused_for_its_packs_only(
     assert file == tmp_path / name / ".config/perkeep/server-config.json"
     config = load.load(file, environ)
     assert config.prefixes["/sighelper/"].args["keyId"] == "AEEB86115D2CAAD5"
-    problems = support.check_supported(config)
-    assert problems
-    assert all(f"{words}, which this version does not have yet" in line for line in problems)
+    assert support.check_supported(config) == []
 
 
 @pytest.mark.parametrize("listen", [":3179", "0.0.0.0:3179", "[::]:1", "example.org:80", ""])
