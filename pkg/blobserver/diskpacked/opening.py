@@ -72,11 +72,11 @@ class Survey:
             self.is_empty = False
             try:
                 pack, offset, size = value.split(b" ")
-                end = int(offset) + int(size)
+                number, end = int(pack), int(offset) + int(size)
             except ValueError:
                 continue  # `check` names it
             if end > ends.get(pack, -1):
-                self.overreaching.add(int(pack))
+                self.overreaching.add(number)
             elif end > reach.get(pack, 0):
                 reach[pack] = end
         self.reach = {int(pack): end for pack, end in reach.items()}
@@ -181,23 +181,30 @@ class Opening:
         rebuilds = survey.is_empty
         is_small = sum(self._packs.ends.values()) <= _VERIFIED_REBUILD_SIZE
         for number in self._packs.numbers:
+            begin = survey.reach.get(number, 0)
             # The last pack may hold what was never synced: look at every byte of it.
             verifies = not rebuilds or is_small or number == last
-            for found in self._beyond(number, survey.reach.get(number, 0), verifies):
-                if found.kind is Kind.LIVE:
-                    self._adopt(number, found.ref, found)
-                elif found.is_misnamed:
-                    self._adopt(number, found.actual, found)
-                elif found.kind is Kind.TORN and self._is_index_new and found.ref is not None:
-                    self._note_torn(survey, number, found)
-                if number == last and (
-                    found.kind is Kind.TORN or (found.kind is Kind.GAP and not rebuilds)
-                ):
-                    self._fill(descriptor, number, found)
+            try:
+                for found in self._beyond(number, begin, verifies):
+                    self._take(survey, number, found)
+                    if number == last and _is_to_fill(found, rebuilds):
+                        self._fill(descriptor, number, found)
+            except StoreError as error:
+                if number == last:
+                    raise
+                self.remarks.append(str(error))  # the other packs are served all the same
         if rebuilds and self._rows.count:
             self.remarks.append(f"the index was made anew: {self._rows.count} rows")
         elif self._rows.count:
             self.remarks.append(f"{self._rows.count} rows were missing")
+
+    def _take(self, survey: Survey, number: int, found: Stretch) -> None:
+        if found.kind is Kind.LIVE:
+            self._adopt(number, found.ref, found)
+        elif found.is_misnamed:
+            self._adopt(number, found.actual, found)
+        elif found.kind is Kind.TORN and self._is_index_new and found.ref is not None:
+            self._note_torn(survey, number, found)
 
     def _beyond(self, number: int, begin: int, verifies: bool) -> Iterator[Stretch]:
         if begin < self._packs.end(number):
@@ -247,3 +254,11 @@ class Opening:
         self.remarks.append(
             f"{self._packs.path(number)}: {end - found.begin} unreadable bytes at {found.begin}"
         )
+
+
+def _is_to_fill(found: Stretch, rebuilds: bool) -> bool:
+    """Whether this end of the last pack is a torn one.
+
+    In an index that is made anew no rows say which blobs lie in a gap: reindexing is for that.
+    """
+    return found.kind is Kind.TORN or (found.kind is Kind.GAP and not rebuilds)

@@ -1,5 +1,6 @@
 """The pack files of a folder: which there are, how far they go, reading from them."""
 
+import stat
 import threading
 from collections.abc import Iterator
 
@@ -27,7 +28,7 @@ class Packs:
         self._descriptors: dict[int, int] = {}
         try:
             for number in sorted(self._numbers()):
-                self.ends[b"%d" % number] = files.status(self.path(number)).st_size
+                self.set_end(number, self._length(number))
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError("open", root, "there is no such folder") from None
         except OSError as error:
@@ -38,6 +39,14 @@ class Packs:
             number = pack_number(name)
             if number is not None:
                 yield number
+
+    def _length(self, number: int) -> int:
+        """Bytes in a pack; 0 for a link that leads nowhere, or what is no file."""
+        try:
+            status = self._files.status(self.path(number))
+        except FileNotFoundError:
+            return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     @property
     def numbers(self) -> list[int]:
@@ -96,11 +105,12 @@ class Packs:
 
     def reader(self, number: int) -> PackReader:
         """A reader of one pack up to its present end. Raises Unavailable, NotFound."""
+        end = self.end(number)
         try:
-            descriptor = self._descriptor(number)
+            descriptor = self._descriptor(number) if end else -1  # where nothing is to be read
         except OSError as error:
             raise translate(error, "read", self.path(number)) from error
-        return PackReader(self._files, descriptor, self.path(number), self.end(number))
+        return PackReader(self._files, descriptor, self.path(number), end)
 
     def has_header(self, ref: Ref, place: Place) -> bool:
         """Whether the header of this blob lies before this place."""

@@ -45,7 +45,7 @@ class _PackStream:
         for found in Walker(self._packs.reader(self._number)).walk(begin):
             if found.kind is Kind.LIVE:
                 yield from self._record(found, found.ref)
-            elif found.kind is Kind.DAMAGED:
+            elif found.kind is Kind.DAMAGED and found.actual is not None:
                 yield from self._record(found, found.actual)
             elif found.kind is not Kind.REMOVED:
                 yield from self._unreadable(found)

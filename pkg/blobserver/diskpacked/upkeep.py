@@ -31,18 +31,25 @@ class Reindexed(NamedTuple):
 def check(packs: Packs, rows: KeyValue) -> Iterator[Damaged]:
     """Name what is damaged: first by reading every pack, then by looking at every row."""
     for number in packs.numbers:
-        path = packs.path(number)
-        for found in Walker(packs.reader(number)).walk():
-            if found.kind is Kind.DAMAGED and _is_only_record(rows, number, found):
-                reason = f"the bytes at {found.offset} have another digest"
-                yield Damaged(_name(rows, found), path, reason)
-            elif found.kind in (Kind.GAP, Kind.TORN):
-                reason = f"{found.end - found.begin} unreadable bytes at {found.begin}"
-                yield Damaged(_without_row(rows, found.ref), path, reason)
+        try:
+            yield from _check_pack(packs, rows, number)
+        except StoreError as error:
+            yield Damaged(None, packs.path(number), error.reason)
     for key, value in rows.find():
         damaged = _check_row(packs, rows, key, value)
         if damaged is not None:
             yield damaged
+
+
+def _check_pack(packs: Packs, rows: KeyValue, number: int) -> Iterator[Damaged]:
+    path = packs.path(number)
+    for found in Walker(packs.reader(number)).walk():
+        if found.kind is Kind.DAMAGED and _is_only_record(rows, number, found):
+            reason = f"the bytes at {found.offset} have another digest"
+            yield Damaged(_name(rows, found), path, reason)
+        elif found.kind in (Kind.GAP, Kind.TORN):
+            reason = f"{found.end - found.begin} unreadable bytes at {found.begin}"
+            yield Damaged(_without_row(rows, found.ref), path, reason)
 
 
 def _is_only_record(rows: KeyValue, number: int, found: Stretch) -> bool:
@@ -127,7 +134,7 @@ class _Mender:
                 if row == place.row() or (row is None and found.is_misnamed):
                     self._mend_header(found.actual, place)
                     self._set_row(found.actual, place)
-            elif found.kind in (Kind.GAP, Kind.TORN):
+            elif found.kind is not Kind.REMOVED:
                 if rows_here is None:
                     rows_here = rows_of(self._packs, self._rows, number)
                 self._mend_gap(number, found, rows_here)
@@ -174,7 +181,11 @@ class _Mender:
         self.headers += 1
 
     def _mend_gap(self, number: int, found: Stretch, rows_here: list[tuple[Place, Ref]]) -> None:
-        """Give the blobs in a gap their headers back, and fill what is between them."""
+        """Give the blobs in a gap their headers back, and fill what is between them.
+
+        A record of a hash that we do not know is no gap, but its hash's name may be what is
+        damaged: then a row knows the blob.
+        """
         keep: list[Place] = []  # damaged blobs, whose bytes nobody may touch
         begin = found.begin
         for place, ref in rows_here:
@@ -183,10 +194,13 @@ class _Mender:
                 continue
             if head >= begin and place.end <= found.end and self._is_intact(ref, place):
                 self._mend_header(ref, place)
-                self._fill(number, begin, head, keep)
+                if found.kind is not Kind.DAMAGED:
+                    self._fill(number, begin, head, keep)
                 begin = place.end
             else:
                 keep.append(place)
+        if found.kind is Kind.DAMAGED:
+            return
         end = found.end
         if found.kind is Kind.TORN and begin < end:
             end = max(end, begin + SMALLEST_FILLER)
