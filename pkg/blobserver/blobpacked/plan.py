@@ -1,7 +1,7 @@
 """Which chunks of a file go into which pack (README.md, "Packing")."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from ...blob import MAX_BLOB_SIZE, Fetcher, Ref
@@ -182,11 +182,17 @@ def _shortened(plan: FilePlan, start: int, end: int, excess: int) -> int:
     return end
 
 
+def estimated_size(chunks: Iterable[int], schemas: Iterable[int]) -> int:
+    """Perkeep's estimate of the size of a zip with blobs of these sizes, in bytes."""
+    blobs = [*chunks, *schemas]
+    return _FIXED + _PER_BLOB * len(blobs) + sum(blobs)
+
+
 def _fits_alone(blobs: Fetcher, plan: FilePlan, number: int) -> bool:
     """Whether a chunk fits a pack of its own, by the estimate and in fact."""
     chunk = plan.chunks[number]
     schemas = [plan.schema_sizes[above] for above in dict.fromkeys(chunk.above)]
-    if _FIXED + _PER_BLOB * (len(schemas) + 1) + sum(schemas) + chunk.size > MAX_BLOB_SIZE:
+    if estimated_size([chunk.size], schemas) > MAX_BLOB_SIZE:
         return False
     if largest_size(plan.name, [chunk.size], schemas) <= MAX_BLOB_SIZE:
         return True

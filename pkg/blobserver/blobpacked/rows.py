@@ -1,11 +1,15 @@
 """The rows that say what lies in which zip (README.md, "Rows")."""
 
+import re
 from collections.abc import Iterable, Iterator, Set
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ...blob import Ref, SizedRef, parse_ref
 from ...sorted.kv import Batch, KeyValue
 from .pack import Pack, Whole
+
+_USUAL_KEY: Final = re.compile(rb"b:sha224-[0-9a-f]{56}")
+_PLACE: Final = re.compile(rb"([0-9]{1,10}) ([a-z0-9]+-[0-9a-f]+) ([0-9]{1,10})")
 
 
 class Place(NamedTuple):
@@ -60,19 +64,34 @@ class Rows:
 
     def places_after(self, after: str, upto: str = "") -> Iterator[tuple[Ref, Place]]:
         """Yield the packed blobs with after < ref <= upto, in ref order; upto "" is open."""
-        start = b"b:" + after.encode("utf-8", "surrogatepass")
-        for key, value in self._rows.find(start, b"b;"):
-            ref = parse_ref(key[2:].decode("utf-8", "replace"))
-            if ref is not None and upto and ref > upto:
-                return
-            if ref is not None and ref > after and (place := _place(value)) is not None:
+        for ref, value in self._blob_rows(after, upto):
+            place = _place(value)
+            if place is not None:
                 yield ref, place
 
     def sizes_after(self, after: str, upto: str, without: Set[Ref]) -> Iterator[SizedRef]:
         """As `places_after`, sizes only; without: zips whose blobs are left out."""
-        for ref, place in self.places_after(after, upto):
-            if place.zip_ref not in without:
-                yield SizedRef(ref, place.size)
+        if without:
+            for ref, place in self.places_after(after, upto):
+                if place.zip_ref not in without:
+                    yield SizedRef(ref, place.size)
+            return
+        for ref, value in self._blob_rows(after, upto):
+            row = _PLACE.fullmatch(value)
+            if row is not None:
+                yield SizedRef(ref, int(row[1]))
+
+    def _blob_rows(self, after: str, upto: str) -> Iterator[tuple[Ref, bytes]]:
+        start = b"b:" + after.encode("utf-8", "surrogatepass")
+        for key, value in self._rows.find(start, b"b;"):
+            text = key[2:].decode("utf-8", "replace")
+            # Most keys are of one form, for which a look at it is enough.
+            ref = Ref.trusted(text) if _USUAL_KEY.fullmatch(key) else parse_ref(text)
+            if ref is None or ref <= after:
+                continue
+            if upto and ref > upto:
+                return
+            yield ref, value
 
     # -- zips and files -------------------------------------------------------------------------
 
@@ -181,11 +200,11 @@ def delete_zip(batch: Batch, row: ZipRow, parts: Iterable[WholePart]) -> None:
 
 
 def _place(value: bytes) -> Place | None:
-    fields = value.split(b" ")
-    if len(fields) != 3 or not (fields[0].isdigit() and fields[2].isdigit()):
+    row = _PLACE.fullmatch(value)
+    zip_ref = None if row is None else parse_ref(row[2].decode())
+    if row is None or zip_ref is None:
         return None
-    zip_ref = parse_ref(fields[1].decode("ascii", "replace"))
-    return None if zip_ref is None else Place(int(fields[0]), zip_ref, int(fields[2]))
+    return Place(int(row[1]), zip_ref, int(row[3]))
 
 
 def _zip_row(ref: Ref, value: bytes) -> ZipRow | None:

@@ -14,6 +14,7 @@ from ...sorted.kv import KeyValue
 from ...sorted.options import Options
 from ...sorted.registry import open_kv
 from ..storage import Generation, Storage, StreamedBlob
+from .bundle import related_files, write_bundles
 from .moves import Moves
 from .plan import Remembering, plan_file, wants_packing, write_packs
 from .rows import Place, Rows
@@ -277,6 +278,24 @@ class BlobPacked(Storage):
                 self._note(_Job("pack", ref), error)
         return count
 
+    def bundle_loose(self) -> int:
+        """Put the small files of each loose directory together into zips. Returns how many files.
+
+        A directory with less than 512 KiB of them is left as it is.
+        """
+        count = 0
+        for ref, _ in self._small.enumerate():
+            try:
+                members = related_files(self._small.fetch(ref), self._small)
+                with self._pack_lock, self._moves.packing():
+                    for bundle in write_bundles(Remembering(self), members):
+                        self._moves.pack_in(bundle.pack, bundle.data, 0)
+                        self._moves.finish(bundle.pack, 1)
+                        count += bundle.files_count
+            except (NotFound, Corrupt) as error:
+                self._note(_Job("pack", ref), error)
+        return count
+
     def compact(self) -> int:
         """Give back the space of removed blobs: unpack the zips that hold some, delete them.
 
@@ -315,14 +334,19 @@ class BlobPacked(Storage):
             self._note(job, error)
 
     def _resume(self, whole: Ref) -> None:
-        """Go on packing a file of which a crash left parts only."""
-        for part in self._rows.parts(whole)[:1]:
-            for zip_ in self._large.stat([part.zip_ref]):
-                pack = self._survey.read(zip_)
-                for blob in pack.schemas if pack is not None else ():
-                    schema = parse_object(self.fetch(blob.ref))
-                    if schema is not None and schema.type == "file":
-                        self.pack(blob.ref)
+        """Go on packing a file of which a crash left parts only, or only the last row to write."""
+        parts = self._rows.parts(whole)
+        for zip_ in self._large.stat([part.zip_ref for part in parts[:1]]):
+            pack = self._survey.read(zip_)
+            if pack is None:
+                continue
+            if sum(part.length for part in parts) == pack.whole.size:
+                self._moves.finish(pack, len(parts))
+                continue
+            for blob in pack.schemas:
+                schema = parse_object(self.fetch(blob.ref))
+                if schema is not None and schema.type == "file":
+                    self.pack(blob.ref)
 
     def _note(self, job: _Job, error: StoreError) -> None:
         with self._lock:
