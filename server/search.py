@@ -1,4 +1,4 @@
-"""The search handler: lookups in the index. The query language has its own place in time."""
+"""The search handler: lookups in the index, and queries."""
 
 import time
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..index.endpoints import answer as answer_lookup
-from ..index.view import View
-from .answers import json_answer, json_error
+from ..index.index import Index
+from ..search.endpoint import answer as answer_search
+from .answers import json_answer, json_error, plain
 from .auth import Right
 from .bridge import Bridge
 from .forms import body_of
@@ -19,15 +19,15 @@ from .routes import ANY, Route
 BODY_BYTES: Final = 1024 * 1024
 MAX_PARAMETERS: Final = 2000
 
-_NOT_YET = frozenset({("POST", "query"), ("GET", "ws")})
+_WEBSOCKET = ("GET", "ws")
 
 
 class Search:
     """Mounted at `/my-search/`; the part `camli/search/` of a path may be missing."""
 
-    def __init__(self, prefix: str, view: View, bridge: Bridge) -> None:
+    def __init__(self, prefix: str, index: Index, bridge: Bridge) -> None:
         self._prefix = prefix
-        self._view = view
+        self._index = index
         self._bridge = bridge
 
     @property
@@ -37,8 +37,10 @@ class Search:
     async def answer(self, request: Request) -> Response:
         path = request.scope["path"].removeprefix(self._prefix)
         name = path.removeprefix("camli/search/")
-        if (request.method, name) in _NOT_YET:
-            return json_error(f"{name}: searching is not part of this version", 501)
+        if (request.method, name) == _WEBSOCKET:
+            if "upgrade" not in request.headers:
+                return plain("Bad Request\nNot a websocket handshake", 400)
+            return json_error("ws: live searches are not part of this version", 501)
         body = await body_of(request, BODY_BYTES) if request.method == "POST" else b""
         try:
             pairs = parse_qsl(
@@ -49,6 +51,6 @@ class Search:
         except ValueError:
             return json_error(f"more than {MAX_PARAMETERS} parameters", 400)
         found = await self._bridge.call(
-            answer_lookup, self._view, request.method, name, pairs, body, time.time_ns()
+            answer_search, self._index, request.method, name, pairs, body, time.time_ns()
         )
         return json_answer(found.body, found.status)

@@ -183,7 +183,7 @@ def _share(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 
 
 def _search(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
-    search = Search(prefix, service.index(prefix, conf).view, service.world.bridge)
+    search = Search(prefix, service.index(prefix, conf), service.world.bridge)
     yield Mount(prefix, "search", search.routes, conf.internal)
 
 

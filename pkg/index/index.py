@@ -90,6 +90,11 @@ class Index:
         if may_lack_blobs and catch_up:
             self.catch_up()
 
+    @property
+    def blobs(self) -> Storage:
+        """Where the indexed blobs are stored."""
+        return self._blobs
+
     def receive(self, blobs: Sequence[tuple[Ref, bytes]]) -> None:
         """Index blobs that are stored; when it returns they are found.
 

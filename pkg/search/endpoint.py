@@ -1,14 +1,14 @@
-"""The search endpoint `query`, as a function from request to answer."""
+"""The search endpoints, as functions from request to answer."""
 
 from http import HTTPStatus
 from typing import Any, Final
 
-from ..blob import Fetcher
 from ..errors import Invalid, StoreError, Unavailable, Unsupported
 from ..index.corpus import Corpus
 from ..index.describe import describe
-from ..index.endpoints import Answer
-from ..index.view import View
+from ..index.endpoints import Answer, Pairs
+from ..index.endpoints import answer as answer_lookup
+from ..index.index import Index
 from .named import StoreNames
 from .request import read_query, token_of
 from .search import search
@@ -19,16 +19,25 @@ PATIENCE_S: Final = 30.0
 Json = dict[str, Any]
 
 
-def query(
-    view: View, blobs: Fetcher, body: bytes, now_ns: int, patience_s: float = PATIENCE_S
-) -> Answer:
+def answer(index: Index, method: str, name: str, query: Pairs, body: bytes, now_ns: int) -> Answer:
+    """Answer `camli/search/<name>`: queries here, the others as pkg/index does.
+
+    method: `GET`, `POST`, ... query: decoded parameters, in order. now_ns: the time,
+    nanoseconds since 1970 UTC.
+    """
+    if (method, name) == ("POST", "query"):
+        return answer_query(index, body, now_ns)
+    return answer_lookup(index.view, method, name, query, body, now_ns)
+
+
+def answer_query(index: Index, body: bytes, now_ns: int, patience_s: float = PATIENCE_S) -> Answer:
     """Answer the body of a `query` request.
 
-    blobs: where the texts of named searches are fetched from. now_ns: the time, nanoseconds
-    since 1970 UTC. What is wrong with the request is told with status 500, as clients expect.
+    patience_s: seconds that it may take. What is wrong with the request is told with status
+    500, as clients expect.
     """
     try:
-        return Answer(200, _answered(Corpus(view), blobs, body, now_ns, patience_s))
+        return Answer(200, _answered(index, body, now_ns, patience_s))
     except Invalid as error:
         return _failed(error, HTTPStatus.INTERNAL_SERVER_ERROR)
     except Unavailable as error:
@@ -41,8 +50,9 @@ def _failed(error: StoreError, status: HTTPStatus) -> Answer:
     return Answer(status, {"error": error.reason or str(error), "errorType": status.phrase})
 
 
-def _answered(corpus: Corpus, blobs: Fetcher, body: bytes, now_ns: int, patience_s: float) -> Json:
-    asked = read_query(body, StoreNames(corpus, blobs, now_ns, patience_s))
+def _answered(index: Index, body: bytes, now_ns: int, patience_s: float) -> Json:
+    corpus = Corpus(index.view)
+    asked = read_query(body, StoreNames(corpus, index.blobs, now_ns, patience_s))
     found = search(asked, corpus, now_ns, patience_s)
     answer: Json = {"blobs": [{"blob": ref} for ref in found.refs] or None, "description": None}
     if asked.describe is not None:

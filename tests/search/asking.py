@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peatkeep.index.endpoints import Answer
-from peatkeep.search.endpoint import query
+from peatkeep.search.endpoint import answer_query
 from tests.index.corpus import World, corpus
 
 DIFFERENCES = Path(__file__).parent / "differences.toml"
@@ -30,7 +30,7 @@ def ask(request: Any, of: World | None = None) -> Answer:
 
 def ask_text(body: str, of: World | None = None) -> Answer:
     of = world() if of is None else of
-    return query(of.index.view, of.blobs, body.encode(), time.time_ns())
+    return answer_query(of.index, body.encode(), time.time_ns())
 
 
 def refs_of(answer: Answer) -> list[str]:

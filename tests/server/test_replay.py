@@ -8,7 +8,7 @@ import pytest
 from .replay import Replay, differences, environment, read_topic, topics
 from .running import running_server
 
-NOT_YET = frozenset({"importer", "search-http", "ui-misc", "ui-thumbnail"})
+NOT_YET = frozenset({"importer", "ui-misc", "ui-thumbnail"})
 """Topics whose handlers come with their own issues."""
 
 TOPICS = [topic for topic in topics() if topic not in NOT_YET]
