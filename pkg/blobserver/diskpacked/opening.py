@@ -257,8 +257,11 @@ class Opening:
 
 
 def _is_to_fill(found: Stretch, rebuilds: bool) -> bool:
-    """Whether this end of the last pack is a torn one.
+    """Whether this part of the last pack, which no row leads to, is what a crash left.
 
-    In an index that is made anew no rows say which blobs lie in a gap: reindexing is for that.
+    A record of which a middle part is missing was never synced, so never acknowledged. In an
+    index that is made anew, no rows say so: only what is cut off is filled then.
     """
+    if found.kind is Kind.DAMAGED:
+        return not rebuilds and found.actual is not None and not found.is_misnamed
     return found.kind is Kind.TORN or (found.kind is Kind.GAP and not rebuilds)

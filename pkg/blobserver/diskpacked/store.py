@@ -1,6 +1,7 @@
 """The store: reading by rows; writing is in writer.py, mending in upkeep.py."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
@@ -37,8 +38,8 @@ class DiskPacked(Storage):
     """Records appended to `pack-NNNNN.blobs`, and an index of rows ref -> place.
 
     A row makes a blob visible, and is set when the record is durable. Every read is verified. A
-    damaged blob stays where it is, and gets a new record when it is stored again. After a failed
-    sync the store takes no more writes.
+    damaged blob stays where it is until it is stored again, in a new record. After a failed sync
+    the store takes no more writes.
 
     remarks: what opening found and did, for the log: missing packs, torn ends, rows made anew.
     """
@@ -61,7 +62,8 @@ class DiskPacked(Storage):
         self._files = files or PackFileSystem()
         self._rows = rows
         self._upkeep_lock = threading.Lock()
-        self._verified: dict[Ref, tuple[Place, tuple[int, ...]]] = {}
+        self._verified_lock = threading.Lock()
+        self._verified: OrderedDict[Ref, tuple[Place, tuple[int, ...]]] = OrderedDict()
         with ExitStack() as undo:
             undo.callback(rows.close)
             self._packs = Packs(str(root), self._files)
@@ -232,12 +234,10 @@ class DiskPacked(Storage):
         return status[:2] if place.pack == self._writer.number else status
 
     def _remember(self, ref: Ref, place: Place, status: tuple[int, ...]) -> None:
-        self._verified[ref] = place, status
-        while len(self._verified) > _VERIFIED_LIMIT:
-            try:
-                del self._verified[next(iter(self._verified))]
-            except (KeyError, RuntimeError, StopIteration):
-                pass  # another thread was quicker
+        with self._verified_lock:
+            self._verified[ref] = place, status
+            if len(self._verified) > _VERIFIED_LIMIT:
+                self._verified.popitem(last=False)
 
     def _missing(self, ref: Ref, value: bytes | None) -> NotFound:
         place = None if value is None else Place.from_row(value)

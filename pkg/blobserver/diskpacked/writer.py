@@ -58,6 +58,7 @@ class Writer:
         self._max_size = max_size
         self._lock = threading.Lock()
         self._waiting: dict[Ref, Place] = {}  # appended, without a row yet
+        self._replaced: list[tuple[Ref, Place]] = []  # damaged records of waiting blobs
         self._is_dirty = False
         self._full: list[int] = []  # descriptors of full packs, which a commit may still sync
         self.changes = 0  # counts commits, and begun removals
@@ -108,7 +109,12 @@ class Writer:
                 for key, value in now.items():
                     if value != rows.get(key):
                         del fresh[Ref.trusted(key.decode())]  # stored since we looked
-            self._append([blob for blob in fresh.items() if blob[0] not in self._waiting])
+            new = [blob for blob in fresh.items() if blob[0] not in self._waiting]
+            self._append(new)
+            for ref, _ in new:
+                damaged = self._packs.usable(rows.get(ref.encode()))
+                if damaged is not None:
+                    self._replaced.append((ref, damaged))
 
     def _holds(self, value: bytes, data: bytes) -> bool:
         """Whether exactly these bytes lie where a row says."""
@@ -212,6 +218,27 @@ class Writer:
                 if self._waiting.get(ref) is place:
                     del self._waiting[ref]
             self.changes += 1
+            self._remove_replaced()
+
+    def _remove_replaced(self) -> None:
+        """Remove the damaged records of blobs that have a durable row to another by now.
+
+        Otherwise they would be all that is left of a blob which is removed later.
+        """
+        if not self._replaced:
+            return
+        now = self._rows.get_many(ref.encode() for ref, _ in self._replaced)
+        gone, waiting = [], []
+        for ref, place in self._replaced:
+            if ref in self._waiting:
+                waiting.append((ref, place))
+            elif now.get(ref.encode()) not in (None, place.row()):
+                gone.append((ref, place))
+        self._replaced = waiting
+        try:
+            self._overwrite(gone)
+        except OSError as error:
+            raise self._fail(error) from error
 
     def move(self, blobs: list[tuple[Ref, bytes, bytes | None]]) -> int:
         """Append copies of blobs and move their rows, durably; returns how many were moved.
