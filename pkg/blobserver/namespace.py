@@ -114,8 +114,8 @@ class Namespace(Storage):
     def sync(self) -> None:
         begun = self._unsynced.begin()
         self._storage.sync()
-        with self._unsynced.lock:
-            self._show(self._unsynced.finish(begun))
+        with self._unsynced.finish(begun) as done:
+            self._show(done)
 
     def receive_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         with self._unsynced.watch() as removed:

@@ -185,8 +185,9 @@ class ProxyCache(Forward):
         begun = self._unsynced.begin()
         self._inner.sync()
         with self._unsynced.watch() as removed:
-            done = self._let_go(self._unsynced.finish(begun))
-            self._fill(done, removed)
+            with self._unsynced.finish(begun) as done:
+                blobs = self._let_go(done)
+            self._fill(blobs, removed)
 
     def receive_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         batch = list(blobs)

@@ -18,9 +18,9 @@ class _Waiting(NamedTuple, Generic[T]):
 class Unsynced(Generic[T]):
     """Refs that wait, each with a value. Safe to use from many threads.
 
-    A sync goes: `begin`, sync the store below, then `finish` with what `begin` gave, and the rows
-    for what `finish` gives. What is received in one step is under a `watch`. A removal calls
-    `drop`. `lock` is held around `finish` or `drop` and the commit of the rows, or a sync under
+    A sync goes: `begin`, sync the store below, then, inside `finish` with what `begin` gave, the
+    commit of the rows. What is received in one step is under a `watch`. A removal calls `drop`.
+    `lock` is held around `drop`, or the end of a `watch`, and the commit of the rows: a sync under
     way would bring a removed blob back.
     """
 
@@ -48,16 +48,21 @@ class Unsynced(Generic[T]):
         with self.lock:
             return dict(self._waiting)
 
-    def finish(self, begun: dict[Ref, _Waiting[T]]) -> dict[Ref, T]:
-        """What of it was not removed since; it waits no longer."""
-        done: dict[Ref, T] = {}
+    @contextmanager
+    def finish(self, begun: dict[Ref, _Waiting[T]]) -> Iterator[dict[Ref, T]]:
+        """Give what of it was not removed since; it waits no longer if no error ends the block.
+
+        Holds the lock.
+        """
         with self.lock:
-            for ref, waiting in begun.items():
-                now = self._waiting.get(ref)
-                if now is not None and now.ticket == waiting.ticket:
-                    done[ref] = waiting.value
-                    del self._waiting[ref]
-        return done
+            done = {
+                ref: waiting.value
+                for ref, waiting in begun.items()
+                if ref in self._waiting and self._waiting[ref].ticket == waiting.ticket
+            }
+            yield done
+            for ref in done:
+                self._waiting.pop(ref, None)
 
     def drop(self, refs: Iterable[Ref]) -> dict[Ref, T]:
         """Let them wait no longer. Returns what did wait."""
