@@ -13,6 +13,12 @@ from .record import LowConfig, Prefix
 _HANDLERS: Final = frozenset(
     {"root", "search", "jsonsign", "ui", "share", "sync", "status", "help", "importer"}
 )
+_SORTED: Final = (
+    *("storage", "metaIndex", "queue", "scaledImage"),
+    *("inventory", "deleted", "accounting"),
+)
+"""Arguments that may describe a sorted store."""
+
 _KEYS: Final = {
     "blobpacked": "packRelated",
     "diskpacked": "packBlobs",
@@ -96,7 +102,7 @@ def _lack(place: str, kind: str) -> str:
 
 def _sorted_types(prefix: Prefix) -> Iterator[str]:
     """Yield the types of the sorted stores that a handler keeps."""
-    for name in ("storage", "metaIndex", "queue", "scaledImage", "inventory", "deleted"):
+    for name in _SORTED:
         settings = prefix.args.get(name)
         if isinstance(settings, Mapping):
             yield str(settings.get("type"))
