@@ -42,6 +42,10 @@ class Moves:
         self._removed_meanwhile: set[Ref] | None = None
         self.moved_out = 0
 
+    def none(self) -> threading.Lock:
+        """The lock to hold for work on rows that must not meet a move."""
+        return self._alone
+
     # -- in -------------------------------------------------------------------------------------
 
     @contextmanager

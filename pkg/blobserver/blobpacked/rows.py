@@ -8,7 +8,9 @@ from ...blob import Ref, SizedRef, parse_ref
 from ...sorted.kv import Batch, KeyValue
 from .pack import Pack, Whole
 
+# Most names are of one form: then no further look at them is needed.
 _USUAL_KEY: Final = re.compile(rb"b:sha224-[0-9a-f]{56}")
+_USUAL_PLACE: Final = re.compile(rb"([0-9]{1,10}) (sha224-[0-9a-f]{56}) ([0-9]{1,10})")
 _PLACE: Final = re.compile(rb"([0-9]{1,10}) ([a-z0-9]+-[0-9a-f]+) ([0-9]{1,10})")
 
 
@@ -85,7 +87,6 @@ class Rows:
         start = b"b:" + after.encode("utf-8", "surrogatepass")
         for key, value in self._rows.find(start, b"b;"):
             text = key[2:].decode("utf-8", "replace")
-            # Most keys are of one form, for which a look at it is enough.
             ref = Ref.trusted(text) if _USUAL_KEY.fullmatch(key) else parse_ref(text)
             if ref is None or ref <= after:
                 continue
@@ -200,6 +201,9 @@ def delete_zip(batch: Batch, row: ZipRow, parts: Iterable[WholePart]) -> None:
 
 
 def _place(value: bytes) -> Place | None:
+    row = _USUAL_PLACE.fullmatch(value)
+    if row is not None:
+        return Place(int(row[1]), Ref.trusted(row[2].decode()), int(row[3]))
     row = _PLACE.fullmatch(value)
     zip_ref = None if row is None else parse_ref(row[2].decode())
     if row is None or zip_ref is None:

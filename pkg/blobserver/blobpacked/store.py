@@ -183,7 +183,8 @@ class BlobPacked(Storage):
             is_new = place.zip_ref not in self._rerouted
             self._rerouted.add(place.zip_ref)
         if is_new:
-            self._survey.reroute({place.zip_ref})
+            with self._moves.none():
+                self._survey.reroute({place.zip_ref})
         now = self._rows.place(ref)
         if now is None or now == place:
             raise failure
@@ -361,11 +362,11 @@ class BlobPacked(Storage):
     # -- checking -------------------------------------------------------------------------------
 
     def recover(self, forget_missing: bool = False) -> None:
-        """Write the rows anew from the zips; removed blobs stay removed.
+        """Write the rows anew from the zips; removed blobs stay removed. Removals wait meanwhile.
 
         forget_missing: delete the rows that lead to zips which are not there any more.
         """
-        with self._pack_lock:
+        with self._pack_lock, self._moves.none():
             self._survey.recover(forget_missing)
             self._rerouted.clear()
 
@@ -381,12 +382,12 @@ class BlobPacked(Storage):
             if zip_ref not in self._survey.aside:
                 try:
                     self._large.fetch(zip_ref)
-                except (NotFound, Corrupt) as error:
+                except (NotFound, Corrupt, Unavailable) as error:
                     yield Damaged(zip_ref, error.reason)
         for ref, _ in self.enumerate():
             try:
                 self.fetch(ref)
-            except (NotFound, Corrupt) as error:
+            except (NotFound, Corrupt, Unavailable) as error:
                 yield Damaged(ref, error.reason)
         yield from self._failed()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from typing import NamedTuple
 
 from ...blob import Ref, SizedRef
-from ...errors import Corrupt, Invalid, NotFound
+from ...errors import Corrupt, Invalid, NotFound, Unavailable
 from ...sorted.kv import Batch
 from ..storage import Storage
 from .pack import Pack, read_pack
@@ -111,7 +111,7 @@ class Survey:
             return read_pack(
                 zip_, lambda offset, length: self._large.read_range(zip_.ref, offset, length)
             )
-        except (NotFound, Corrupt, Invalid) as error:
+        except (NotFound, Corrupt, Invalid, Unavailable) as error:
             self.aside[zip_.ref] = error.reason
             return None
 
@@ -162,7 +162,10 @@ class Survey:
         return place.zip_ref not in self.missing and place.zip_ref not in self.aside
 
     def _is_good(self, ref: Ref, place: Place) -> bool:
-        return is_intact(self._large, ref, place)
+        try:
+            return is_intact(self._large, ref, place)
+        except Unavailable:
+            return False
 
     def _removed(self) -> set[Ref]:
         """The blobs that were removed from zips: such a zip has a mark, and they have no row."""
@@ -189,7 +192,7 @@ class Survey:
         lost = {
             ref: place
             for ref, place in self._rows.places_after("")
-            if place.zip_ref in bad and not is_intact(self._large, ref, place)
+            if place.zip_ref in bad and not self._is_good(ref, place)
         }
         changed = 0
         for row in self._rows.zips():
@@ -204,7 +207,7 @@ class Survey:
         batch = Batch()
         for blob in pack.blobs:
             place = Place(blob.size, pack.ref, blob.offset)
-            if blob.ref in lost and is_intact(self._large, blob.ref, place):
+            if blob.ref in lost and self._is_good(blob.ref, place):
                 del lost[blob.ref]
                 set_place(batch, blob.ref, place)
         self._rows.commit(batch)

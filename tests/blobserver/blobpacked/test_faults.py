@@ -217,6 +217,38 @@ def test_a_full_disk_loses_nothing_whatever_call_fails() -> None:
         store.close()
 
 
+def test_a_zip_that_the_medium_can_not_read_stops_nothing() -> None:
+    small, large = SimulatedFiles(), SimulatedFiles()
+    rows = MemoryKeyValue()
+    store = BlobPacked(LocalDisk(ROOT, small), LocalDisk(ROOT, large), rows)
+    files = [blobs_of(content(600_000, seed))[0] for seed in range(2)]
+    for blobs in files:
+        store.receive_many(blobs)
+        assert store.settle(30)
+    bad = next(
+        value.split()[1].decode() for key, value in rows.find(b"b:" + files[0][0][0].encode())
+    )
+    store.close()
+    readable = dict(files[1])
+
+    def before(operation: str, path: str) -> None:
+        if operation == "open_read" and bad in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+
+    large.before = before
+    for again in (rows, MemoryKeyValue()):
+        store = BlobPacked(LocalDisk(ROOT, small), LocalDisk(ROOT, large), again)
+        assert {ref: store.fetch(ref) for ref in readable} == readable
+        with pytest.raises((Unavailable, NotFound)):
+            store.fetch(files[0][0][0])
+        assert {blob.ref for blob in store.stream()} == readable.keys()
+        assert bad in {found.subject for found in store.check()}
+        store.receive_many(files[0])
+        assert {ref: store.fetch(ref) for ref, _ in files[0]} == dict(files[0])
+        store.remove([ref for ref, _ in files[0]])
+        store.close()
+
+
 class KeepsZips(Memory):
     def remove(self, refs: object) -> None:
         raise Unsupported("remove", "zips")
