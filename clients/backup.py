@@ -198,8 +198,9 @@ class Backup:
         self._readers.submit(self._read_in_thread, path, stat, report)
 
     def _is_usable(self, remembered: Remembered, stat: os.stat_result) -> bool:
-        if self.options.needs_whole and not remembered.whole:
-            return False
+        options = self.options
+        if options.needs_whole and (not remembered.whole or options.exif_zone is not None):
+            return False  # the mtime by EXIF is not remembered
         return remembered.state == state_of(stat)
 
     def _reuse(self, path: bytes, stat: os.stat_result, remembered: Remembered) -> None:

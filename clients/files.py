@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Final, NamedTuple, Protocol
 
 from ..blob import Ref, SizedRef
@@ -14,7 +15,8 @@ from ..schema.filewriter import WholeRef
 from ..schema.node import inode_blob, node_members
 from ..schema.parse import parse_object
 from ..schema.text import encode
-from .local import holes_of, is_same, node_stat, open_regular, read_pieces
+from ..schema.times import format_time, parse_time
+from .local import FileSource, holes_of, is_same, node_stat, open_regular, read_pieces
 from .uploader import Group, Uploader
 
 PROBED_BYTES: Final = 16 * 1024 * 1024
@@ -31,6 +33,8 @@ class FileOptions:
 
     plain: exactly what Perkeep writes, without our own members. contents_only: `parts` alone.
     cap_ctime: no ctime above the mtime. vivify: the server makes a permanode for each file.
+    exif_zone: pictures get the time at which they were taken as their mtime; this is the time
+    zone of those that don't tell their place. None: all keep the mtime of the file.
     needs_whole: find out the digest of the contents of every file (`StoredFile.whole`), also
     where that means to hash all of it once more.
     """
@@ -40,18 +44,21 @@ class FileOptions:
     cap_ctime: bool = False
     vivify: bool = False
     needs_whole: bool = False
+    exif_zone: tzinfo | None = None
 
     @property
     def form(self) -> str:
         """What distinguishes results of the same file in the cache."""
         names = ("plain", "contents_only", "cap_ctime", "vivify")
-        return " ".join(name for name in names if getattr(self, name))
+        words = [name for name in names if getattr(self, name)]
+        return " ".join(words + ([f"exif {self.exif_zone}"] if self.exif_zone else []))
 
 
 class StoredFile(NamedTuple):
     """A file whose blobs are durable. whole: the ref of its contents, None where not known.
 
-    is_unchanged: whether the file was the same before and after it was read.
+    mtime_ns: as the file blob says. is_unchanged: whether the file was the same before and after
+    it was read.
     """
 
     ref: Ref
@@ -109,7 +116,7 @@ class FileStorer:
             is_unchanged = is_same(stat, os.fstat(descriptor))
         ref = Ref.of(text)
         last.append((ref, text))
-        stored = StoredFile(ref, stat.st_size, whole, stat.st_mtime_ns, is_unchanged)
+        stored = StoredFile(ref, stat.st_size, whole, _mtime_ns_of(members, stat), is_unchanged)
         group.finish(last, lambda error: done(error, stored), vivify=self.options.vivify)
         return ref
 
@@ -123,6 +130,8 @@ class FileStorer:
         holes = [] if options.plain else holes_of(descriptor, stat)
         node = node_stat(descriptor, stat, plain=options.plain, holes=holes)
         members = node_members(path, node, plain=options.plain, cap_ctime=options.cap_ctime)
+        if options.exif_zone is not None:
+            members |= _taken(descriptor, stat, options.exif_zone)
         if "inodeRef" in members:
             text = inode_blob(node)
             last.append((Ref.of(text), text))
@@ -174,6 +183,19 @@ class FileStorer:
             return True
         first_chunk = os.pread(descriptor, FIRST_CHUNK_SIZE, 0)
         return self._copies.may_exist(Ref.of(first_chunk))
+
+
+def _taken(descriptor: int, stat: os.stat_result, zone: tzinfo) -> dict[str, object]:
+    """The mtime of a picture by its EXIF data; nothing for other files."""
+    from ..index.media import exif_time_ns  # many readers, which few backups need
+
+    taken_ns = exif_time_ns(FileSource(descriptor, stat.st_size), zone)
+    return {} if taken_ns is None else {"unixMtime": format_time(taken_ns)}
+
+
+def _mtime_ns_of(members: Mapping[str, object], stat: os.stat_result) -> int:
+    text = members.get("unixMtime")
+    return parse_time(text) if isinstance(text, str) else stat.st_mtime_ns
 
 
 def _digests(pieces: Iterator[bytes], hash_names: tuple[str, ...]) -> dict[str, Ref]:

@@ -4,9 +4,12 @@ import os
 import stat as modes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, tzinfo
 from errno import ENODATA, ENOTSUP, ENXIO
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from ..errors import Unavailable
 from ..schema.node import MAX_HOLES, Extent, NodeStat
@@ -166,6 +169,27 @@ def _shrunk(path: bytes, stat: os.stat_result) -> ChangedError:
 def _zeros(length: int) -> Iterator[bytes]:
     for done in range(0, length, PIECE_BYTES):
         yield _ZEROS if length - done >= PIECE_BYTES else _ZEROS[: length - done]
+
+
+class FileSource:
+    """The bytes of an open file, for those who look at a few of them."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = descriptor
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+
+def local_zone(name: str) -> tzinfo:
+    """The time zone of this machine. name: what the variable TZ says, "" where it is not set."""
+    with suppress(OSError, ValueError, LookupError):
+        if name:
+            return ZoneInfo(name.removeprefix(":"))
+        with Path("/etc/localtime").open("rb") as file:
+            return ZoneInfo.from_file(file, key="localtime")
+    return UTC
 
 
 def is_same(before: os.stat_result, after: os.stat_result) -> bool:

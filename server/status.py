@@ -4,6 +4,7 @@ import html
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -108,18 +109,16 @@ class Status:
         return json_answer(self.document())
 
     async def show(self, _: Request) -> Response:
-        rows = "".join(
-            f"<tr><td>{html.escape(prefix)}</td><td>{html.escape(str(entry))}</td></tr>"
-            for section in ("storage", "sync")
-            for prefix, entry in _items(self.document()[section])
-        )
+        document = self.document()
         up_s = int(time.time() - self._world.started_s)
         answer = page(
             "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Status</title>"
-            f"</head><body><h1>Status</h1><p>{html.escape(self._world.version)}, up {up_s} s</p>"
-            f"<table>{rows}</table><form method='post' action='{self._prefix}restart'>"
-            "<label><input type='checkbox' name='reindex'> reindex</label>"
-            "<button>Restart</button></form></body></html>"
+            f"<style>{STYLE}</style></head><body><h1>Status</h1>"
+            f"<p>{html.escape(self._world.version)}, up {timedelta(seconds=up_s)}</p>"
+            f"{_table('Storage', document['storage'])}{_table('Sync', document['sync'])}"
+            f"<form method='post' action='{self._prefix}restart'>"
+            "<label><input type='checkbox' name='reindex'> make the index anew</label> "
+            "<button>Restart the server</button></form></body></html>"
         )
         return chunked(answer)
 
@@ -136,8 +135,23 @@ class Status:
         return Response(status_code=302, headers={"Location": self._prefix})
 
 
-def _items(section: object) -> list[tuple[str, object]]:
-    return list(section.items()) if isinstance(section, dict) else []
+STYLE = (
+    "body{font:16px/1.5 sans-serif;margin:2em auto;max-width:60em;padding:0 1em}"
+    "table{border-collapse:collapse}caption{font-weight:bold;text-align:left;padding:1em 0 .3em}"
+    "td{border-top:1px solid #ccc;padding:.3em 1em .3em 0;vertical-align:top}"
+)
+
+
+def _table(title: str, section: object) -> str:
+    """A table of prefixes and what is known of each."""
+    rows = ""
+    for prefix, entry in section.items() if isinstance(section, dict) else []:
+        facts = "<br>".join(
+            html.escape(name if value is True else f"{name}: {value}")
+            for name, value in entry.items()
+        )
+        rows += f"<tr><td>{html.escape(prefix)}</td><td>{facts}</td></tr>"
+    return f"<table><caption>{title}</caption>{rows}</table>" if rows else ""
 
 
 def chunked(answer: Response) -> Response:

@@ -95,6 +95,8 @@ def message_of(error: BaseException) -> str:
         return error.format_message()
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error) or type(error).__name__
 
 
@@ -122,9 +124,16 @@ class Output:
     def shows_progress(self) -> bool:
         return not self.as_json and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
-    def result(self, text: str, /, **members: object) -> None:
-        """One result: `text` as a line, or `members` as JSON. Flushed, as others may follow it."""
-        print(json.dumps(members) if self.as_json else text, flush=True)
+    def result(self, text: str, label: str = "", /, **members: object) -> None:
+        """One result: `text` as a line, or `members` as JSON. Flushed, as others may follow it.
+
+        label: says on a terminal what the text is; programs that read it get the text alone.
+        """
+        if self.as_json:
+            text = json.dumps(members)
+        elif label and self.is_terminal:
+            text = f"{text}  {label}"
+        print(text, flush=True)
 
     def note(self, text: str) -> None:
         """Something a person should know that is no result."""
@@ -307,6 +316,17 @@ class LazyGroup(GoFlags, click.Group):
         command = getattr(importlib.import_module(f".{module}", __package__), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.modes:
+            import difflib  # for this mistake only
+
+            close = difflib.get_close_matches(args[0], self.modes, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            ctx.fail(f"There is no mode {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Modes"):

@@ -47,6 +47,6 @@ def content_permanode(
     """Make a new permanode with this content; print its claims, and itself last."""
     attributes = [(SET, "camliContent", str(content)), *words(title, tag)]
     permanode, claims = client.author.permanode(attributes)
-    for ref in claims:
-        session.output.result(ref, claim=ref)
-    session.output.result(permanode, permanode=permanode)
+    for ref, (_, name, value) in zip(claims, attributes, strict=True):
+        session.output.result(ref, f"claim: {name} = {value}", claim=ref)
+    session.output.result(permanode, "permanode", permanode=permanode)

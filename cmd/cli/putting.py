@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
     from ..clients.backup import Backup
     from ..clients.client import Client
     from ..clients.files import StoredFile
+    from ..clients.progress import Progress
 
 
 @click.command("file", cls=Command, short_help="Store files and directories.")
@@ -54,13 +55,12 @@ def put_files(
     Example: pk-put file --permanode --tag=letters ~/Documents
     """
     _check_flags(paths, permanode, filenodes, delete_after_upload, vivify, bool(title or tag))
-    if exiftime:
-        raise Unsupported("put", "files with -exiftime", "this version reads no EXIF data")
     if du:
         _show_sizes(session, paths)
         return
     from ..clients.backup import Hooks
     from ..clients.files import FileOptions
+    from ..clients.local import local_zone
     from ..clients.progress import Progress
 
     options = FileOptions(
@@ -69,6 +69,7 @@ def put_files(
         cap_ctime=capctime,
         vivify=vivify,
         needs_whole=filenodes,
+        exif_zone=local_zone(os.environ.get("TZ", "")) if exiftime else None,
     )
     progress = Progress()
     with open_client(session) as client:
@@ -88,9 +89,17 @@ def put_files(
         "unchangedFiles": progress.unchanged_files,
         "sentBytes": progress.sent_bytes,
     }
-    if progress.problems:
-        stored = f"{progress.files} files stored, {len(progress.problems)} failed"
-        session.output.note(stored)
+    if progress.problems or session.output.shows_progress:
+        session.output.note(_told(progress))
+
+
+def _told(progress: "Progress") -> str:
+    """What was done, in one line."""
+    failed = f", {len(progress.problems)} failed" if progress.problems else ""
+    return (
+        f"{progress.files} files stored{failed} ({progress.unchanged_files} unchanged since the"
+        f" last time); {progress.sent_bytes / 1e6:.1f} of {progress.size_bytes / 1e6:.1f} MB sent"
+    )
 
 
 def _check_flags(
@@ -124,7 +133,7 @@ def _put(session: Session, backup: "Backup", path: str) -> Ref | None:
         return None
     ref = backup.put(file_argument(path))
     if ref is not None:
-        session.output.result(ref, path=path, ref=ref)
+        session.output.result(ref, path, path=path, ref=ref)
     return ref
 
 
