@@ -3,7 +3,9 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import plyvel
 
@@ -46,19 +48,23 @@ def walk_as_perkeep(folder: Path) -> Iterator[tuple[str, str, bytes]]:
 def read_by_index(folder: Path, index: Path | None = None) -> dict[str, bytes]:
     """What the rows of the LevelDB index lead to; every digest is checked."""
     blobs: dict[str, bytes] = {}
+    files: dict[int, BinaryIO] = {}
+    opened = ExitStack()
     database = plyvel.DB(str(index or folder / "index.leveldb"), create_if_missing=False)
     try:
         for key, value in database:
             pack, offset, size = (int(part) for part in value.split(b" "))
             if value != b"%d %d %d" % (pack, offset, size):
                 raise ValueError(f"row {value!r} is not as Perkeep writes it")
-            with (folder / f"pack-{pack:05}.blobs").open("rb") as file:
-                file.seek(offset)
-                data = file.read(size)
+            if pack not in files:
+                files[pack] = opened.enter_context((folder / f"pack-{pack:05}.blobs").open("rb"))
+            files[pack].seek(offset)
+            data = files[pack].read(size)
             name, _, digest = key.decode().partition("-")
             if hashlib.new(name, data).hexdigest() != digest:
                 raise ValueError(f"{key.decode()} has another digest")
             blobs[key.decode()] = data
     finally:
+        opened.close()
         database.close()
     return blobs

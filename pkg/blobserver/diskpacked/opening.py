@@ -12,6 +12,7 @@ from ...sorted.kv import Batch, KeyValue
 from ..filesystem import translate
 from .files import PackFileSystem
 from .lock import PackLock
+from .overwriting import overwrite
 from .packs import Packs
 from .records import SMALLEST_FILLER, Place, fillers
 from .walk import Kind, Stretch, Walker
@@ -93,6 +94,7 @@ class Opening:
         self._kept_rows = rows
         self._rows = Rows(rows)
         self._files = files
+        self._replaced: list[tuple[Ref, Place]] = []  # damaged records, of which better came
         self.remarks: list[str] = []
 
     def open(self, is_unchanged: bool) -> OpenPack:
@@ -147,6 +149,7 @@ class Opening:
                 self._catch_up(survey, last, descriptor)
                 self._files.sync_data(descriptor)
                 self._rows.commit()
+                overwrite(self._packs, self._files, self._replaced)
                 if last in survey.overreaching:
                     # Never append there: a row that points behind the end would come to
                     # point at the bytes of another blob.
@@ -216,10 +219,13 @@ class Opening:
         place = Place(number, found.offset, found.size)
         there = self._rows.get(ref)
         if there is not None:
-            if there == place.row() or self._is_intact(ref, self._packs.usable(there)):
+            damaged = self._packs.usable(there)
+            if there == place.row() or self._is_intact(ref, damaged):
                 return
             if found.data is None and not self._is_intact(ref, place):
                 return
+            if damaged is not None:
+                self._replaced.append((ref, damaged))
         self._rows.set(ref, place)
 
     def _is_intact(self, ref: Ref, place: Place | None) -> bool:

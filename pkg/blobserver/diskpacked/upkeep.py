@@ -152,9 +152,13 @@ class _Mender:
         there = self._rows.get(key)
         if there == place.row():
             return
-        if there is not None and self._is_intact(ref, self._packs.usable(there)):
+        damaged = self._packs.usable(there)
+        if self._is_intact(ref, damaged):
             return
-        self.rows_set += self._change(key, there, place.row())
+        if self._change(key, there, place.row()):
+            self.rows_set += 1
+            if damaged is not None:
+                self._writer.erase([(ref, damaged)])
 
     def _change(self, key: bytes, seen: bytes | None, value: bytes | None) -> bool:
         """Change a row that nobody else changed since it was seen."""

@@ -12,8 +12,9 @@ from ..filesystem import translate
 from ..groupcommit import GroupCommit
 from .files import PackFileSystem
 from .lock import PackLock
+from .overwriting import overwrite
 from .packs import Packs, sync_failed
-from .records import Place, header, removed_header
+from .records import Place, header
 
 Blob = tuple[Ref, bytes]
 
@@ -236,7 +237,7 @@ class Writer:
                 gone.append((ref, place))
         self._replaced = waiting
         try:
-            self._overwrite(gone)
+            overwrite(self._packs, self._files, gone)
         except OSError as error:
             raise self._fail(error) from error
 
@@ -287,38 +288,9 @@ class Writer:
         if len(batch):
             self._rows.commit(batch)
         try:
-            self._overwrite(gone)
+            overwrite(self._packs, self._files, gone)
         except OSError as error:
             raise self._fail(error) from error
-
-    def _overwrite(self, gone: list[tuple[Ref, Place]]) -> None:
-        """Turn the records into removed ones, and sync."""
-        by_pack: dict[int, list[tuple[Ref, Place]]] = {}
-        for ref, place in gone:
-            by_pack.setdefault(place.pack, []).append((ref, place))
-        for number, records in sorted(by_pack.items()):
-            descriptor = self._files.open_write(self._packs.path(number))
-            try:
-                for ref, place in records:
-                    self._overwrite_one(descriptor, ref, place)
-                self._files.sync_data(descriptor)
-            finally:
-                self._files.close(descriptor)
-
-    def _overwrite_one(self, descriptor: int, ref: Ref, place: Place) -> None:
-        """Overwrite a blob's own record, or its bytes where the header before them is damaged.
-
-        What else a wrong row may point at belongs to others, and stays.
-        """
-        try:
-            if self._packs.has_header(ref, place):
-                head = removed_header(ref, place.size)
-                self._files.write_all_at(descriptor, head, place.offset - len(head))
-            elif not ref.matches(self._packs.read(place)):
-                return
-        except StoreError:
-            return  # unreadable, so nobody can read the blob there either
-        self._files.zero(descriptor, place.offset, place.size)
 
     def erase(self, records: list[tuple[Ref, Place]]) -> None:
         """Overwrite records whose blobs lie elsewhere by now; the others are left."""
@@ -331,7 +303,7 @@ class Writer:
                     gone.append((ref, place))
             self.changes += 1
             try:
-                self._overwrite(gone)
+                overwrite(self._packs, self._files, gone)
             except OSError as error:
                 raise self._fail(error) from error
 

@@ -292,18 +292,24 @@ def test_reindexing_finds_the_intact_one_of_two_records(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.receive_many(ROWS)
     change(pack(tmp_path), lambda data: data + header(FIRST[0], len(FIRST[1])) + FIRST[1])
-    flip(pack(tmp_path), b"]" + FIRST[1])
-    with opened(tmp_path) as store:
-        # Where the index ends, nobody has looked before: the double is found.
-        assert store.fetch(FIRST[0]) == FIRST[1]
     with opened(tmp_path) as store:
         store.receive(Ref.of(b"behind"), b"behind")
-        machine_row = b"0 68 %d" % len(FIRST[1])
-        store._rows.set(FIRST[0].encode(), machine_row)
+        flip(pack(tmp_path), b"]" + FIRST[1])
         with pytest.raises(Corrupt):
             store.fetch(FIRST[0])
         assert store.reindex().rows_set == 1
         assert store.fetch(FIRST[0]) == FIRST[1]
+    assert walked(tmp_path) == BLOBS | {Ref.of(b"behind"): b"behind"}
+
+
+def test_opening_finds_an_intact_record_behind_the_rows(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.receive_many(ROWS)
+    change(pack(tmp_path), lambda data: data + header(FIRST[0], len(FIRST[1])) + FIRST[1])
+    flip(pack(tmp_path), b"]" + FIRST[1])
+    with opened(tmp_path) as store:
+        assert store.fetch(FIRST[0]) == FIRST[1]
+        assert list(store.check()) == []
 
 
 def test_reindexing_mends_headers_and_spares_damaged_blobs(tmp_path: Path) -> None:
