@@ -167,7 +167,7 @@ class SQLiteKeyValue(KeyValue):
                 raise
 
     def _note_failure(self, error: BaseException) -> None:
-        if getattr(error, "sqlite_errorcode", 0) in _FAILED_SYNCS:
+        if getattr(error, "sqlite_errorcode", 0) in FAILED_SYNCS:
             self._failure = "a sync failed; restart to write again"
 
     @contextmanager
@@ -178,17 +178,17 @@ class SQLiteKeyValue(KeyValue):
             raise Unavailable(operation, self._file, str(error)) from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            raise _ERRORS.get(code, Unavailable)(operation, self._file, str(error)) from error
+            raise ERRORS.get(code, Unavailable)(operation, self._file, str(error)) from error
         except OSError as error:
             raise Unavailable(operation, self._file, error.strerror or "") from error
 
 
-_ERRORS: Final[dict[int, type[StoreError]]] = {
+ERRORS: Final[dict[int, type[StoreError]]] = {
     sqlite3.SQLITE_CORRUPT: Corrupt,
     sqlite3.SQLITE_NOTADB: Corrupt,
     sqlite3.SQLITE_READONLY: ReadOnly,
 }
 
-_FAILED_SYNCS: Final = frozenset(
+FAILED_SYNCS: Final = frozenset(
     {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_WRITE}
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import ConfigError
+from ...sorted import registry as sorted_registry
 from . import tls
 from .record import LowConfig, Prefix
 
@@ -93,6 +94,8 @@ def _missing(config: LowConfig) -> Iterator[str]:
         for kind in _sorted_types(prefix):
             if not _has_sorted(kind):
                 yield _lack(place, kind)
+            elif extra := sorted_registry.missing_extra(kind):
+                yield f"{place}: {_KEYS.get(kind, kind)} {sorted_registry.needs(extra)}"
 
 
 def _lack(place: str, kind: str) -> str:
@@ -116,9 +119,8 @@ def _has_storage(kind: str) -> bool:
 
 
 def _has_sorted(kind: str) -> bool:
-    from ...sorted import registry
-
-    return kind in registry.BUILTIN or _is_added(registry.ENTRY_POINTS, kind)
+    added = sorted_registry.ENTRY_POINTS
+    return kind in sorted_registry.BUILTIN or _is_added(added, kind)
 
 
 def _is_added(group: str, name: str) -> bool:

@@ -1,32 +1,37 @@
 """The suite against every built-in sorted key-value store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from peatkeep.sorted.buffer import BufferKeyValue
 from peatkeep.sorted.conformance import KeyValueSuite
 from peatkeep.sorted.kv import KeyValue
-from peatkeep.sorted.leveldb import LevelDBKeyValue
-from peatkeep.sorted.lmdb import LMDBKeyValue
-from peatkeep.sorted.memory import MemoryKeyValue
-from peatkeep.sorted.registry import BUILTIN
-from peatkeep.sorted.sqlite import SQLiteKeyValue
+from peatkeep.sorted.registry import BUILTIN, open_kv
+from tests.sorted.postgres import GROUP, Postgres
 
-EMPTY_STORES: dict[str, Callable[[Path], KeyValue]] = {
+EMPTY_STORES: dict[str, Callable[[Path], Mapping[str, object]]] = {
     # Small, so that rows lie on both sides.
-    "buffer": lambda folder: BufferKeyValue(LevelDBKeyValue(folder / "rows.leveldb"), 10_000),
-    "leveldb": lambda folder: LevelDBKeyValue(folder / "rows.leveldb"),
-    "lmdb": lambda folder: LMDBKeyValue(folder / "rows.lmdb"),
-    "memory": lambda _: MemoryKeyValue(),
-    "sqlite": lambda folder: SQLiteKeyValue(folder / "rows.sqlite"),
+    "buffer": lambda file: {"storage": {"type": "leveldb", "file": str(file)}, "sizeBytes": 10_000},
+    "leveldb": lambda file: {"file": str(file)},
+    "lmdb": lambda file: {"file": str(file)},
+    "memory": lambda file: {},
+    "sql": lambda file: {"url": f"sqlite:///{file}"},
+    "sqlite": lambda file: {"file": str(file)},
 }
+"""Type -> the arguments that open an empty store. For `postgres` the server gives them."""
+
+KINDS = [*sorted(EMPTY_STORES), pytest.param("postgres", marks=GROUP)]
 
 
-@pytest.fixture(params=sorted(EMPTY_STORES))
+@pytest.fixture(params=KINDS)
 def kv(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeyValue]:
-    with EMPTY_STORES[request.param](tmp_path) as store:
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres_server")
+        args: Mapping[str, object] = server.new_database().args
+    else:
+        args = {"type": request.param, **EMPTY_STORES[request.param](tmp_path / "rows")}
+    with open_kv(args) as store:
         yield store
 
 
@@ -34,4 +39,4 @@ class TestKeyValue(KeyValueSuite): ...
 
 
 def test_every_builtin_store_is_tested() -> None:
-    assert EMPTY_STORES.keys() == BUILTIN.keys()
+    assert EMPTY_STORES.keys() | {"postgres"} == BUILTIN.keys()

@@ -1,23 +1,28 @@
 """Opening by configuration, and types that other distributions add."""
 
 import importlib.metadata
-from pathlib import Path
 
 import pytest
 
-from peatkeep.errors import ConfigError
+from peatkeep.errors import ConfigError, Unsupported
+from peatkeep.sorted import registry
 from peatkeep.sorted.memory import MemoryKeyValue
 from peatkeep.sorted.options import Options
-from peatkeep.sorted.registry import BUILTIN, ENTRY_POINTS, open_kv
+from peatkeep.sorted.registry import BUILTIN, ENTRY_POINTS, EXTRAS, missing_extra, open_kv
 
 
-@pytest.mark.parametrize("kind", sorted(BUILTIN))
-def test_every_builtin_type_opens_by_its_name(tmp_path: Path, kind: str) -> None:
-    file = {"type": "sqlite", "file": str(tmp_path / "rows")}
-    args = {"memory": {}, "buffer": {"storage": file}}.get(kind, file) | {"type": kind}
-    with open_kv(args) as kv:
-        kv.set(b"a", b"1")
-        assert kv.get(b"a") == b"1"
+@pytest.mark.parametrize("kind", sorted(EXTRAS))
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    assert missing_extra(kind) == "sql"
+    with pytest.raises(Unsupported, match=rf"{kind}.*pip install \"peatkeep\[sql\]\""):
+        open_kv({"type": kind})
+
+
+def test_a_type_of_the_core_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    assert [kind for kind in BUILTIN if missing_extra(kind)] == sorted(EXTRAS)
+    open_kv({"type": "memory"}).close()
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,27 @@ def test_an_index_of_a_type_that_is_not_there_is_refused(tmp_path: Path, ring: P
     )
 
 
+def test_an_index_in_postgresql_can_be_served(tmp_path: Path, ring: Path) -> None:
+    config = load.from_values(
+        high(ring, levelDB="", postgres="u@h:p", dbname="mine"), environ_of(tmp_path)
+    )
+    assert support.check_supported(config) == []
+    store = config.prefixes["/index/"].args["storage"]
+    assert store == {
+        "type": "postgres", "user": "u", "host": "h", "password": "p", "database": "mine",
+    }  # fmt: skip
+
+
+def test_an_index_whose_extra_is_not_installed_says_which(
+    tmp_path: Path, ring: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peatkeep.sorted.registry.find_spec", lambda name: None)
+    config = load.from_values(high(ring, levelDB="", postgres="u@h:p"), environ_of(tmp_path))
+    problems = support.check_supported(config)
+    assert problems
+    assert all('postgres needs the extra "sql": pip install' in line for line in problems)
+
+
 # -- showing ---------------------------------------------------------------------------------------
 
 
