@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import OrderedDict
 from typing import Final, NamedTuple, Self
 
 from ..blob import Ref
@@ -35,7 +36,7 @@ class Verified:
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._files: dict[Ref, Identity] = {}
+        self._files: OrderedDict[Ref, Identity] = OrderedDict()
 
     def remember(self, ref: Ref, identity: Identity, read_ns: int) -> None:
         """Note that the file held the blob.
@@ -48,7 +49,7 @@ class Verified:
             self._files.pop(ref, None)
             self._files[ref] = identity
             if len(self._files) > self._limit:
-                del self._files[next(iter(self._files))]
+                self._files.popitem(last=False)
 
     def knows(self, ref: Ref, identity: Identity) -> bool:
         """Whether exactly this file was verified under this ref."""
