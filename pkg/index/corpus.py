@@ -5,24 +5,28 @@ from heapq import merge
 from itertools import groupby
 from typing import Final
 
-from ..blob import Ref, parse_ref
-from ..schema.claims import DEL_ATTRIBUTE
+from ..blob import Ref
 from ..schema.times import parse_time
 from ..sorted.kv import after_prefix
-from .rows import (
-    LOOKUP_ATTRIBUTES,
-    PATH_ATTRIBUTE,
-    Meta,
-    esc,
-    parse_claim,
-    parse_meta,
-    time_of_reverse,
-    value_prefix,
+from .derived import (
+    CREATED,
+    cell,
+    created_key,
+    has_beginning_key,
+    has_prefix_key,
+    is_listed_type,
+    mime_prefix,
+    name_prefix,
+    place_prefix,
+    read_created_key,
+    snapshot_key,
+    type_prefix,
 )
+from .rows import Meta, parse_meta, time_of_reverse, unesc
+from .snapshot import Snapshot, decode, take
 from .view import View
 
 _META: Final = b"meta:"
-_MEMBER: Final = "camliMember"
 
 
 class Corpus:
@@ -66,18 +70,74 @@ class Corpus:
         for key, permanode in self.view.find(prefix, after_prefix(prefix)):
             yield key.decode().split("|")[2], Ref.trusted(permanode.decode())
 
-    def can_look_up(self, attribute: str) -> bool:
-        """Whether `with_value` knows this attribute."""
-        return attribute in LOOKUP_ATTRIBUTES
+    def snapshot(self, permanode: Ref) -> Snapshot:
+        """What a permanode is now."""
+        value = self.view.get(snapshot_key(permanode))
+        found = None if value is None else decode(value)
+        # Absent while it is not settled; without attributes, if those are too many for a row.
+        if found is None or "" in found.attributes:
+            return take(self.view, permanode)
+        return found
+
+    def of_type(self, camli_type: str) -> Iterator[Ref]:
+        """Yield the schema blobs of a type, in ref order."""
+        if is_listed_type(camli_type):
+            return self._refs(type_prefix(camli_type).encode())
+        return (ref for ref, meta in self.blobs() if meta.camli_type == camli_type)
+
+    def by_creation(
+        self, from_ns: int | None = None, until_ns: int | None = None
+    ) -> Iterator[tuple[int, Ref]]:
+        """Yield (time, permanode) of those that are not deleted, newest first.
+
+        Equal times by ref, descending. from_ns, until_ns: bounds, inclusive.
+        """
+        start = CREATED if until_ns is None else created_key(until_ns)
+        end = after_prefix(CREATED) if from_ns is None else created_key(from_ns - 1)
+        for key, _ in self.view.find(start, end):
+            yield read_created_key(key)
 
     def with_value(self, attribute: str, value: str) -> Iterator[Ref]:
-        """Yield the permanodes that ever had the value by a claim of the owner, some repeatedly.
+        """Yield the permanodes that ever had the value, by anybody's claim."""
+        return self._refs(has_prefix_key(attribute, value))
 
-        value: not empty.
+    def values(self, attribute: str, beginning: str = "") -> Iterator[tuple[str | None, Ref]]:
+        """Yield (value, permanode) of all that ever had a value that begins so.
+
+        A value that is too long for a key comes as None, whatever its beginning.
         """
-        for key_id in self.view.owner_key_ids:
-            for _, permanode in self.view.scan(value_prefix(key_id, attribute, value)):
-                yield Ref.trusted(permanode.decode())
+        head = has_prefix_key(attribute)
+        for key, _ in self.view.scan(has_beginning_key(attribute, beginning)):
+            if not key.startswith(b"#", len(head)):
+                value, _, permanode = key[len(head) :].decode().rpartition("|")
+                yield unesc(value), Ref.trusted(permanode)
+        for permanode in self._refs(head + b"#"):
+            yield None, Ref.trusted(permanode)
+
+    def within(self, south: float, west: float, north: float, east: float) -> Iterator[Ref]:
+        """Yield the permanodes in a rectangle and some around it, those not deleted.
+
+        In degrees; it crosses the date line when west >= east.
+        """
+        columns = [(cell(west, 180), cell(east, 180))]
+        if west >= east:
+            columns = [(cell(west, 180), 2 * 180 - 1), (0, cell(east, 180))]
+        for row in range(cell(south, 90), cell(north, 90) + 1):
+            for first, last in columns:
+                start = place_prefix(row, first).encode()
+                for key, _ in self.view.find(start, place_prefix(row, last + 1).encode()):
+                    yield Ref.trusted(key.decode().rpartition("|")[2])
+
+    def files_named(self, name: str) -> Iterator[Ref]:
+        return self._refs(name_prefix(name))
+
+    def files_of_kind(self, mime: str) -> Iterator[Ref]:
+        return self._refs(mime_prefix(mime))
+
+    def _refs(self, prefix: bytes) -> Iterator[Ref]:
+        """Yield the refs at the ends of keys."""
+        for key, _ in self.view.scan(prefix):
+            yield Ref.trusted(key.decode().rpartition("|")[2])
 
     # -- edges ----------------------------------------------------------------------------------
 
@@ -86,27 +146,15 @@ class Corpus:
 
         edge_type: "": by `camliMember` or any `camliPath:`.
         """
-        if edge_type in ("", _MEMBER):
-            for key, _ in self.view.scan(f"edgeback|{child}|".encode()):
-                yield Ref.trusted(key.decode().split("|")[2])
-        if edge_type == "" or edge_type.startswith(PATH_ATTRIBUTE):
-            for key_id in self.key_ids():
-                for _, value in self.view.scan(f"signertargetpath|{key_id}|{child}|".encode()):
-                    yield Ref.trusted(value.decode().split("|")[1])
-        elif edge_type != _MEMBER:
-            yield from self._naming(child, edge_type)
-
-    def _naming(self, child: Ref, edge_type: str) -> Iterator[Ref]:
-        ending = f"|{esc(edge_type)}|{child}|".encode()
-        for key, value in self.view.scan(b"claim|"):
-            if ending in value and parse_claim(key, value).type != DEL_ATTRIBUTE:
-                yield Ref.trusted(key.decode().split("|")[1])
+        if edge_type:
+            yield from self.with_value(edge_type, child)
+            return
+        for key, _ in self.view.scan(f"edgeback|{child}|".encode()):
+            yield Ref.trusted(key.decode().split("|")[2])
+        for key_id in self.key_ids():
+            for _, value in self.view.scan(f"signertargetpath|{key_id}|{child}|".encode()):
+                yield Ref.trusted(value.decode().split("|")[1])
 
     def directories_of(self, child: Ref) -> Iterator[Ref]:
         """Yield the directories that have this child."""
-        ending = f"|{child}".encode()
-        for key, _ in self.view.scan(b"dirchild|"):
-            if key.endswith(ending):
-                directory = parse_ref(key.decode().split("|")[1])
-                if directory is not None:
-                    yield directory
+        return self._refs(f"pk|parent|{child}|".encode())

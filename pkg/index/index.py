@@ -13,6 +13,7 @@ from ..sorted.kv import KeyValue
 from .extract import Outcome, extract
 from .layout import prepare, wipe
 from .rows import STATE_KEY, have_key, parse_have
+from .settle import Settler
 from .sources import LocalFirst
 from .storage import IndexStorage
 from .view import View
@@ -84,11 +85,15 @@ class Index:
         may_lack_blobs = prepare(rows)
         self.view: Final = View(rows, tuple(owner_key_ids))
         self._writer = Writer(rows, blobs, self.view)
+        self._settler = Settler(rows, self.view, blobs)
         self.storage: Final = IndexStorage(rows, self.receive)
         self._owed: set[Ref] = set()  # arrived, but what waits for them could not be tried
         self._is_behind = False  # whether stored blobs are known to be without rows
-        if may_lack_blobs and catch_up:
-            self.catch_up()
+        if catch_up:
+            if not self._settler.is_complete():
+                self._settler.rebuild()
+            if may_lack_blobs:
+                self.catch_up()
 
     @property
     def blobs(self) -> Storage:
@@ -118,7 +123,14 @@ class Index:
         with self._lock:
             wipe(self._rows)
             self._writer.refresh()
+            self._settler.begin()
         return self._index_all(((b.ref, b.data) for b in self._blobs.stream()), progress)
+
+    def settle(self) -> None:
+        """Bring the rows that searches read in step with what has arrived."""
+        while self._settler.has_work():
+            with self._lock:
+                self._settler.settle_page()
 
     def close(self) -> None:
         """Make all rows durable, and give them back."""
@@ -222,6 +234,7 @@ class Index:
             done += len(page)
             if progress is not None:
                 progress(done)
+        self.settle()
         return Report(done, refused, list(islice(self._writer.waiting(), 100)))
 
     def _unknown(self) -> Iterator[tuple[Ref, bytes]]:

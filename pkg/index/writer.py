@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from ..blob import Ref, Statter
 from ..schema.claims import Claim
 from ..sorted.kv import Batch, KeyValue, after_prefix
+from .derived import derived_rows
 from .extract import Outcome, deletion_rows
 from .rows import (
     LONG,
@@ -54,6 +55,8 @@ class _Change:
         self.adds_long = False
 
     def add(self, row: Row) -> None:
+        for derived in derived_rows(row):
+            self.batch.set(*derived)
         if len(row[0]) + len(row[1]) < 700:
             self.batch.set(*row)
             return

@@ -51,6 +51,7 @@ def _failed(error: StoreError, status: HTTPStatus) -> Answer:
 
 
 def _answered(index: Index, body: bytes, now_ns: int, patience_s: float) -> Json:
+    index.settle()
     corpus = Corpus(index.view)
     asked = read_query(body, StoreNames(corpus, index.blobs, now_ns, patience_s))
     found = search(asked, corpus, now_ns, patience_s)

@@ -6,6 +6,7 @@ from typing import Final
 from ..blob import Ref, parse_ref
 from ..errors import Invalid
 from ..index.rows import PATH_ATTRIBUTE, Meta
+from ..index.snapshot import Attributes
 from .constraint import (
     AND,
     NOT,
@@ -18,7 +19,7 @@ from .constraint import (
     RelationConstraint,
     operands,
 )
-from .facts import Attributes, Facts
+from .facts import Facts
 from .filematch import FileMatcher
 from .gotext import parse_float, parse_int
 from .prefix import has_prefix
@@ -65,18 +66,18 @@ class Matcher:
 
     def _permanode(self, test: PermanodeConstraint, blob: Ref, meta: Meta) -> bool:
         facts = self._facts
-        if meta.camli_type != "permanode" or facts.is_deleted(blob):
+        if meta.camli_type != "permanode" or facts.snapshot(blob).is_deleted:
             return False
         if test.attr and not self._attribute(test, facts.attributes(blob, test.at_ns)):
             return False
         if test.skip_hidden and _is_hidden(facts.attributes(blob, test.at_ns)):
             return False
         if test.mod_time is not None:
-            modified_ns = facts.modified_ns(blob)
+            modified_ns = facts.snapshot(blob).modified_ns
             if modified_ns is None or not time_matches(test.mod_time, modified_ns, facts.now_ns):
                 return False
         if test.time is not None:
-            created_ns = facts.created_ns(blob)
+            created_ns = facts.snapshot(blob).created_ns
             if created_ns is None or not time_matches(test.time, created_ns, facts.now_ns):
                 return False
         if test.location is not None:

@@ -10,7 +10,7 @@ from ..blob import Ref
 from ..errors import Invalid
 from ..index.corpus import Corpus
 from .area import Area, area_of, spread
-from .constraint import Constraint, only_permanodes, operands
+from .constraint import AND, OR, Constraint, only_permanodes, operands
 from .facts import Facts
 from .match import Matcher
 from .request import Position, Query, Sort
@@ -105,11 +105,11 @@ class _Run:
         if self._race.finish():
             self.plan.candidates = self._race.winner
             return iter(sorted(self._race.refs))
-        blobs = self._facts.corpus.blobs()
-        if not self._has_times:
-            return (ref for ref, _ in blobs)
-        self.plan.candidates = "all permanodes"
-        return (ref for ref, meta in blobs if meta.camli_type == "permanode")
+        kind = _required_type(self._query.constraint)
+        if not kind:
+            return (ref for ref, _ in self._facts.corpus.blobs())
+        self.plan.candidates = f"blobs of type {kind}"
+        return self._facts.corpus.of_type(kind)
 
     def _matching(self, candidates: Iterable[Ref]) -> Iterator[Ref]:
         for ref in candidates:
@@ -121,7 +121,7 @@ class _Run:
         """All matches, oldest first."""
         created = []
         for ref in self._matching(self._by_ref()):
-            created_ns = self._facts.created_ns(ref)
+            created_ns = self._facts.snapshot(ref).created_ns
             if created_ns is None:
                 raise Invalid("search", "blobs", f"no ctime or modtime found for {ref}")
             created.append((created_ns, ref))
@@ -170,41 +170,50 @@ class _Run:
 
     def _by_time(self, after: Position | None) -> Iterator[Position]:
         """Permanodes that are not deleted, newest first, equal times by ref descending."""
-        if self._sort is Sort.MODIFIED_DESCENDING:
-            walk = self._walk_by_modification(after)
-            for number, position in enumerate(walk):
-                if number % _TESTS_A_STEP == 0 and self._race.is_running and self._race.step():
-                    break
-                after = position
-                yield position
-            else:
-                self.plan.candidates = "permanodes by time"
-                return
+        for number, position in enumerate(self._walk(after)):
+            if number % _TESTS_A_STEP == 0 and self._race.is_running and self._race.step():
+                break
+            after = position
+            yield position
+        else:
+            self.plan.candidates = "permanodes by time"
+            return
         yield from self._listed_by_time(after)
 
-    def _walk_by_modification(self, after: Position | None) -> Iterator[Position]:
-        for date_ns, refs in self._facts.corpus.latest_claims(after and after.time_ns):
+    def _walk(self, after: Position | None) -> Iterator[Position]:
+        """Permanodes as rows have them in order of time, behind a position."""
+        corpus = self._facts.corpus
+        if self._sort is Sort.CREATED_DESCENDING:
+            positions = corpus.by_creation(until_ns=None if after is None else after.time_ns)
+            for time_ns, ref in positions:
+                if after is None or (time_ns, ref) < after:
+                    yield Position(time_ns, ref)
+            return
+        for date_ns, refs in corpus.latest_claims(None if after is None else after.time_ns):
             for ref in refs:
                 # A permanode comes at each of its dates; it counts at the last one only.
+                snapshot = self._facts.snapshot(ref)
                 if (
                     (after is None or (date_ns, ref) < after)
-                    and self._facts.modified_ns(ref) == date_ns
-                    and not self._facts.is_deleted(ref)
+                    and snapshot.modified_ns == date_ns
+                    and not snapshot.is_deleted
                 ):
                     yield Position(date_ns, ref)
 
     def _listed_by_time(self, after: Position | None) -> list[Position]:
-        time_of = self._facts.created_ns
-        if self._sort is Sort.MODIFIED_DESCENDING:
-            time_of = self._facts.modified_ns  # type: ignore[assignment]
+        """Those that the race has left, behind a position."""
+        self.plan.candidates = self._race.winner
+        is_by_creation = self._sort is Sort.CREATED_DESCENDING
         found = []
-        for ref in self._by_ref():
+        for ref in self._race.refs:
             self._facts.step()
-            time_ns = time_of(ref)
-            if time_ns is not None and not self._facts.is_deleted(ref):
-                found.append(Position(time_ns, ref))
-        found.sort(reverse=True)
-        return found if after is None else [position for position in found if position < after]
+            snapshot = self._facts.snapshot(ref)
+            time_ns = snapshot.created_ns if is_by_creation else snapshot.modified_ns
+            if time_ns is not None and not snapshot.is_deleted:
+                position = Position(time_ns, ref)
+                if after is None or position < after:
+                    found.append(position)
+        return sorted(found, reverse=True)
 
     # -- places ---------------------------------------------------------------------------------
 
@@ -228,3 +237,21 @@ def _asks_for_places(constraint: Constraint) -> bool:
         or (file is not None and file.location is not None)
         or (logical is not None and any(map(_asks_for_places, operands(logical))))
     )
+
+
+def _required_type(constraint: Constraint) -> str:
+    """The camliType that every match has; "" if there may be several."""
+    if constraint.camli_type:
+        return constraint.camli_type
+    for name in ("permanode", "file"):
+        if getattr(constraint, name) is not None:
+            return name
+    if constraint.dir is not None:
+        return "directory"
+    logical = constraint.logical
+    if logical is None or logical.op not in (AND, OR):
+        return ""
+    kinds = set(map(_required_type, operands(logical)))
+    if logical.op == AND:
+        return max(kinds)  # any will do; two different ones have no match at all
+    return kinds.pop() if len(kinds) == 1 else ""

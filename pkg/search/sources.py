@@ -1,6 +1,6 @@
-"""Where the matches of a constraint must be among: short lists of refs that rows give at once."""
+"""Where the matches of a constraint must be among: lists of refs that rows give at once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
@@ -10,14 +10,17 @@ from .constraint import (
     OR,
     PARENT,
     Constraint,
+    FileConstraint,
     LogicalConstraint,
     PermanodeConstraint,
     RelationConstraint,
+    StringConstraint,
     operands,
 )
 from .facts import Facts
 from .match import members
 from .prefix import is_ref_prefix
+from .values import string_matches, time_bounds
 
 MAX_CANDIDATES: Final = 100_000
 """Refs that are collected from one source before it counts as no help."""
@@ -26,14 +29,14 @@ _ROWS_A_STEP: Final = 256
 
 
 class Source(NamedTuple):
-    """refs: all matches and perhaps others, some repeatedly. label: what they are, to explain.
+    """refs: all matches and perhaps others, some repeatedly; None stands for a row without one.
 
-    rank: how short the list is likely to be, the smaller the shorter.
+    label: what they are, to explain. rank: how long the list is likely to be.
     """
 
     label: str
     rank: int
-    refs: Iterator[Ref]
+    refs: Iterator[Ref | None]
 
 
 def sources_of(constraint: Constraint, facts: Facts) -> list[Source]:
@@ -44,9 +47,8 @@ def sources_of(constraint: Constraint, facts: Facts) -> list[Source]:
         found.append(_by_prefix(prefix, facts))
     if constraint.permanode is not None:
         found += _of_permanode(constraint.permanode, facts)
-    if constraint.file is not None and constraint.file.whole_ref is not None:
-        whole_ref = constraint.file.whole_ref
-        found.append(Source(f"files of {whole_ref}", 1, facts.corpus.files_of(whole_ref)))
+    if constraint.file is not None:
+        found += _of_file(constraint.file, facts)
     if constraint.dir is not None and constraint.dir.blob_ref_prefix:
         found.append(_by_prefix(constraint.dir.blob_ref_prefix, facts))
     if constraint.logical is not None:
@@ -59,13 +61,19 @@ def _of_logical(logical: LogicalConstraint, facts: Facts) -> list[Source]:
         return [source for part in operands(logical) for source in sources_of(part, facts)]
     if logical.op != OR:
         return []
-    alternatives = [sources_of(part, facts) for part in operands(logical)]
-    if not all(alternatives):
+    best = [_best(part, facts) for part in operands(logical)]
+    sources = [source for source in best if source is not None]
+    if len(sources) < len(best):
         return []
-    best = [min(sources, key=lambda source: source.rank) for sources in alternatives]
-    label = " or ".join(source.label for source in best)
-    refs = chain.from_iterable(source.refs for source in best)
-    return [Source(label, max(source.rank for source in best), refs)]
+    label = " or ".join(source.label for source in sources)
+    refs = chain.from_iterable(source.refs for source in sources)
+    return [Source(label, max(source.rank for source in sources), refs)]
+
+
+def _best(constraint: Constraint, facts: Facts) -> Source | None:
+    """The source that is likely to be the shortest."""
+    sources = sources_of(constraint, facts)
+    return min(sources, key=lambda source: source.rank) if sources else None
 
 
 def full_ref(prefix: str) -> Ref | None:
@@ -84,29 +92,108 @@ def _by_prefix(prefix: str, facts: Facts) -> Source:
     return Source(f"blobs {prefix}…", 10, refs)
 
 
+# -- permanodes ---------------------------------------------------------------------------------
+
+
 def _of_permanode(test: PermanodeConstraint, facts: Facts) -> list[Source]:
     found = []
-    value = test.value
-    if not value and test.value_matches is not None:
-        string = test.value_matches
-        value = "" if string.regexp or string.case_insensitive else string.equals
-    if value and facts.corpus.can_look_up(test.attr):
-        refs = facts.corpus.with_value(test.attr, value)
-        found.append(Source(f"{test.attr} = {value}", 3, refs))
+    if test.attr:
+        found += _of_attribute(test, facts)
     if test.relation is not None:
         found += _of_relation(test.relation, test.at_ns, facts)
+    if test.time is not None:
+        earliest_ns, end_ns = time_bounds(test.time, facts.now_ns)
+        if earliest_ns is not None or end_ns is not None:
+            last_ns = None if end_ns is None else end_ns - 1
+            found.append(
+                Source(
+                    "permanodes of that time",
+                    7,
+                    (ref for _, ref in facts.corpus.by_creation(earliest_ns, last_ns)),
+                )
+            )
+    place = test.location
+    if place is not None and test.at_ns is None and not place.any:
+        refs = facts.corpus.within(place.south, place.west, place.north, place.east)
+        found.append(Source("permanodes around there", 6, refs))
     return found
+
+
+def _of_attribute(test: PermanodeConstraint, facts: Facts) -> list[Source]:
+    found = []
+    if test.value:
+        refs = facts.corpus.with_value(test.attr, test.value)
+        found.append(Source(f"{test.attr} = {test.value}", 3, refs))
+    if test.value_matches is not None:
+        found.append(_by_text(test.attr, test.value_matches, facts))
+    if test.value_in_set is not None:
+        inner = _best(test.value_in_set, facts)
+        if inner is not None:
+            attribute = test.attr
+            found.append(
+                _through(
+                    f"{attribute} in", inner, lambda ref: facts.corpus.with_value(attribute, ref)
+                )
+            )
+    return found
+
+
+def _by_text(attribute: str, test: StringConstraint, facts: Facts) -> Source:
+    """By the values that there ever were: each is tested before its permanode is looked at."""
+    if test.equals and not test.regexp and not test.case_insensitive:
+        refs = facts.corpus.with_value(attribute, test.equals)
+        return Source(f"{attribute} = {test.equals}", 3, refs)
+    beginning = "" if test.regexp or test.case_insensitive else test.has_prefix
+    pairs = facts.corpus.values(attribute, beginning)
+    matching = (
+        ref if value is None or string_matches(test, value) else None for value, ref in pairs
+    )
+    return Source(f"values of {attribute} {beginning}…", 5 if beginning else 8, matching)
 
 
 def _of_relation(test: RelationConstraint, at_ns: int | None, facts: Facts) -> list[Source]:
     related = test.any if test.any is not None else test.all
-    ref = full_ref(related.blob_ref_prefix) if related is not None else None
-    if ref is None:
+    inner = None if related is None else _best(related, facts)
+    if inner is None:
         return []
     if test.relation == PARENT:
-        refs: Iterable[Ref] = members(facts, test.edge_type, ref, at_ns)
-        return [Source(f"members of {ref}", 2, iter(refs))]
-    return [Source(f"what has {ref}", 2, facts.corpus.parents(ref, test.edge_type))]
+        return [
+            _through("members of", inner, lambda ref: members(facts, test.edge_type, ref, at_ns))
+        ]
+    return [_through("what has", inner, lambda ref: facts.corpus.parents(ref, test.edge_type))]
+
+
+def _through(label: str, inner: Source, follow: Callable[[Ref], Iterable[Ref]]) -> Source:
+    """What each ref of a source leads to."""
+
+    def refs() -> Iterator[Ref | None]:
+        for ref in inner.refs:
+            yield None
+            if ref is not None:
+                yield from follow(ref)
+
+    return Source(f"{label} ({inner.label})", inner.rank + 1, refs())
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+def _of_file(test: FileConstraint, facts: Facts) -> list[Source]:
+    found = []
+    if test.whole_ref is not None:
+        refs = facts.corpus.files_of(test.whole_ref)
+        found.append(Source(f"files of {test.whole_ref}", 1, refs))
+    name, kind = _exact(test.file_name), _exact(test.mime_type)
+    if name:
+        found.append(Source(f"files named {name}", 2, facts.corpus.files_named(name)))
+    if kind:
+        found.append(Source(f"files of kind {kind}", 7, facts.corpus.files_of_kind(kind)))
+    return found
+
+
+def _exact(test: StringConstraint | None) -> str:
+    """The text that this test asks for, if there is only one."""
+    return "" if test is None or test.regexp or test.case_insensitive else test.equals
 
 
 class Race:
@@ -128,14 +215,13 @@ class Race:
         """Pull each source a little. Returns whether there is a winner."""
         for runner in list(self._running):
             source, refs = runner
-            size = len(refs)
             pulled = list(islice(source.refs, _ROWS_A_STEP))
-            refs.update(pulled)
+            refs.update(ref for ref in pulled if ref is not None)
             if len(pulled) < _ROWS_A_STEP:
                 self.winner, self.refs = source.label, refs
                 self._running.clear()
                 return True
-            if len(refs) > MAX_CANDIDATES or len(refs) == size:
+            if len(refs) > MAX_CANDIDATES:
                 self._running.remove(runner)
         return False
 

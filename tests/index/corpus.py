@@ -10,6 +10,7 @@ from typing import Any
 
 from peatkeep.blob import Ref
 from peatkeep.blobserver.memory import Memory
+from peatkeep.index.derived import DERIVED_KEY, DERIVED_PREFIXES, SNAPSHOT_PREFIXES
 from peatkeep.index.index import Index, IndexRefused
 from peatkeep.schema.keyring import read_ring
 from peatkeep.schema.signing import Signer
@@ -87,9 +88,15 @@ class World:
         return [row for row in self.kv.find() if not row[0].startswith(b"pk|")]
 
     def own_rows(self) -> list[Row]:
-        """Those of ours that depend on the blobs."""
-        bookkeeping = (b"pk|version", b"pk|state")
-        return [row for row in self.kv.prefixed(b"pk|") if row[0] not in bookkeeping]
+        """Those of ours that tell what waits, was refused, or is long."""
+        others = (b"pk|version", b"pk|state", DERIVED_KEY, *DERIVED_PREFIXES, *SNAPSHOT_PREFIXES)
+        return [row for row in self.kv.prefixed(b"pk|") if not row[0].startswith(others)]
+
+    def search_rows(self) -> list[Row]:
+        """Those of ours that searches read, in step with the others."""
+        self.index.settle()
+        prefixes = (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES)
+        return [row for row in self.kv.prefixed(b"pk|") if row[0].startswith(prefixes)]
 
     def restarted(self) -> "World":
         """The same rows and blobs after the process died without a word."""

@@ -1,5 +1,6 @@
 """Rows of the golden corpus, byte for byte, however the blobs arrive."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,21 @@ import pytest
 from peatkeep.blob import Ref
 from peatkeep.index.layout import wipe
 from peatkeep.sorted.leveldb import LevelDBKeyValue
-from tests.index.corpus import World, corpus, corpus_rows, difference, shuffled, vectors
+from tests.index.corpus import Row, World, corpus, corpus_rows, difference, shuffled, vectors
 
 
 def assert_complete(world: World) -> None:
     assert difference(world.rows(), corpus_rows()) == []
     assert world.own_rows() == []
+    assert difference(world.search_rows(), usual_search_rows()) == []
+
+
+@cache
+def usual_search_rows() -> list[Row]:
+    """After one batch in the order of the corpus; README.md says what they are."""
+    world = World()
+    world.add(corpus(), batch=1000)
+    return world.search_rows()
 
 
 @pytest.mark.vectors("search")

@@ -1,0 +1,153 @@
+"""Keeps the rows for searches in step with the rest (README.md, "Rows for searches")."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from ..blob import Fetcher, Ref
+from ..errors import Corrupt, NotFound
+from ..schema.parse import parse
+from ..sorted.kv import MAX_VALUE_SIZE, Batch, KeyValue
+from .derived import (
+    DERIVED_KEY,
+    DERIVED_PREFIXES,
+    DERIVED_VERSION,
+    DIRTY,
+    SNAPSHOT_PREFIXES,
+    created_key,
+    derived_rows,
+    has_prefix_key,
+    place_key,
+    snapshot_key,
+)
+from .rows import OWN
+from .snapshot import Snapshot, decode, encode, take
+from .view import View
+
+PAGE_SIZE: Final = 256
+"""Marks that are worked off in one go, under the index's lock."""
+
+_PAGE_ROWS: Final = 10_000
+_LONGEST_CHAIN: Final = 1000
+_DEPENDENT_ATTRIBUTES: Final = ("foursquareVenuePermanode",)
+"""Attributes by which the place of one permanode is that of another."""
+
+
+class Settler:
+    """Works off `pk|dirty` marks. Used by one thread at a time, while nobody writes."""
+
+    def __init__(self, rows: KeyValue, view: View, blobs: Fetcher) -> None:
+        self._rows = rows
+        self._view = view
+        self._blobs = blobs
+
+    def is_complete(self) -> bool:
+        """Whether the rows are there, of our form and for these owners."""
+        return self._rows.get(DERIVED_KEY) == self._version()
+
+    def begin(self) -> None:
+        """Say so, of an index without blobs."""
+        self._rows.set(DERIVED_KEY, self._version())
+
+    def rebuild(self) -> None:
+        """Make all derived rows again, and mark all that needs a snapshot."""
+        batch = Batch()
+        batch.delete(DERIVED_KEY)
+        for prefix in (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES):
+            for key, _ in self._rows.prefixed(prefix):
+                batch.delete(key)
+                batch = self._flushed(batch)
+        for row in self._view.scan(b""):
+            if not row[0].startswith(OWN):
+                for derived in derived_rows(row):
+                    batch.set(*derived)
+                batch = self._flushed(batch)
+        self._rows.commit(batch, durable=False)
+        self.begin()
+
+    def _flushed(self, batch: Batch) -> Batch:
+        if len(batch) < _PAGE_ROWS:
+            return batch
+        self._rows.commit(batch, durable=False)
+        return Batch()
+
+    def _version(self) -> bytes:
+        return b"|".join([DERIVED_VERSION, *map(str.encode, self._view.owner_key_ids)])
+
+    def has_work(self) -> bool:
+        return next(self._rows.prefixed(DIRTY), None) is not None
+
+    def settle_page(self) -> bool:
+        """Work off some marks. Returns whether there may be more."""
+        marks = [key for key, _ in islice(self._rows.prefixed(DIRTY), PAGE_SIZE)]
+        batch = Batch()
+        # In one commit with the snapshots at the end of it, or an earlier one: a crash in between
+        # leaves a mark too many, never one too few.
+        permanodes = dict.fromkeys(
+            permanode for key in marks for permanode in self._affected(key[len(DIRTY) :].decode())
+        )
+        for permanode in permanodes:
+            self._take(batch, permanode)
+            batch = self._flushed(batch)
+        for key in marks:
+            batch.delete(key)
+        if batch:
+            self._rows.commit(batch, durable=False)
+        return len(marks) == PAGE_SIZE
+
+    def _affected(self, changed: str) -> Iterator[Ref]:
+        """The permanodes whose snapshots depend on what has changed."""
+        meta = self._view.meta(changed)
+        kind = None if meta is None else meta.camli_type
+        if kind == "file":
+            yield from self._having(("camliContent",), changed)
+            return
+        permanode = self._about(Ref.trusted(changed)) if kind == "claim" else changed
+        if permanode is not None:
+            yield Ref.trusted(permanode)
+            yield from self._having(_DEPENDENT_ATTRIBUTES, permanode)
+
+    def _having(self, attributes: Iterable[str], value: str) -> Iterator[Ref]:
+        for attribute in attributes:
+            for key, _ in self._rows.prefixed(has_prefix_key(attribute, value)):
+                yield Ref.trusted(key.decode().rpartition("|")[2])
+
+    def _about(self, claim: Ref) -> Ref | None:
+        """The permanode that a claim is about, also a delete claim of one of its claims."""
+        ref = claim
+        for _ in range(_LONGEST_CHAIN):
+            try:
+                schema = parse(self._blobs.fetch(ref))
+            except (NotFound, Corrupt):
+                return None
+            if schema is None or schema.type != "claim":
+                return ref
+            about = schema.ref("permaNode") or schema.ref("target")
+            if about is None:
+                return None
+            ref = about
+        return None
+
+    def _take(self, batch: Batch, permanode: Ref) -> None:
+        key = snapshot_key(permanode)
+        before = self._rows.get(key)
+        if before:
+            for old in _order_keys(decode(before), permanode):
+                batch.delete(old)
+        snapshot = take(self._view, permanode)
+        value = encode(snapshot)
+        if len(value) > MAX_VALUE_SIZE:
+            # Too long for a row: only what leads to its other keys is kept.
+            value = encode(snapshot._replace(attributes={"": []}, anyones={}))
+        batch.set(key, value)
+        for new in _order_keys(snapshot, permanode):
+            batch.set(new, b"")
+
+
+def _order_keys(snapshot: Snapshot, permanode: Ref) -> Iterator[bytes]:
+    if snapshot.is_deleted:
+        return
+    if snapshot.created_ns is not None:
+        yield created_key(snapshot.created_ns, permanode)
+    if snapshot.place is not None:
+        yield place_key(*snapshot.place, permanode)
