@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from ..errors import ConfigError, Corrupt, Forbidden, ReadOnly, StoreError, Unavailable, Unsupported
+from ..errors import ConfigError, Corrupt, ReadOnly, StoreError, Unavailable, Unsupported
+from . import migrations, sqlstate
 from .folders import make_folder, sync_folder
 from .kv import Batch, KeyValue
 from .options import Options
 from .sqlite import ERRORS as SQLITE_ERRORS
 from .sqlite import FAILED_SYNCS
 from .texts import text_from, text_or_none
-
-SCHEMA: Final = "1"
-"""The newest step in `migrations`."""
 
 _PAGE: Final = 500
 """Rows that are asked for, or fetched, in one go."""
@@ -43,6 +40,14 @@ _META: Final = sa.table("meta", sa.column("metakey", sa.String), sa.column("valu
 _SELECT: Final = sa.select(_KEY, _VALUE)
 _GET: Final = sa.select(_VALUE).where(_ROWS.c.k == sa.bindparam("key"))
 _DELETE: Final = sa.delete(_ROWS).where(_ROWS.c.k == sa.bindparam("key"))
+_REPLACE: Final = sa.insert(_ROWS).prefix_with("OR REPLACE")
+
+# Arrays: five times as quick as a statement for each row.
+_SET_ARRAYS: Final = sa.text(
+    "INSERT INTO rows SELECT * FROM unnest(CAST(:keys AS TEXT[]), CAST(:values AS TEXT[]))"
+    " ON CONFLICT (k) DO UPDATE SET v = EXCLUDED.v"
+)
+_DELETE_ARRAY: Final = sa.text("DELETE FROM rows WHERE k = ANY(CAST(:keys AS TEXT[]))")
 
 _Result = TypeVar("_Result")
 
@@ -136,15 +141,15 @@ class SQLKeyValue(KeyValue):
     def commit(self, batch: Batch, durable: bool = True) -> None:
         # By key: two commits that take rows in the same order never wait for each other in turn.
         changes = sorted(dict(batch.operations).items())
-        sets = [{"k": k.decode(), "v": v.decode()} for k, v in changes if v is not None]
-        gone = [{"key": text_or_none(key)} for key, value in changes if value is None]
-        gone = [row for row in gone if row["key"] is not None]
+        rows = [(key.decode(), value.decode()) for key, value in changes if value is not None]
+        texts = (text_or_none(key) for key, value in changes if value is None)
+        gone = [text for text in texts if text is not None]
 
         def write(connection: sa.Connection) -> None:
-            if sets:
-                connection.execute(self._dialect.upsert, sets)
+            if rows:
+                self._dialect.set(connection, rows)
             if gone:
-                connection.execute(_DELETE, gone)
+                self._dialect.delete(connection, gone)
 
         self._write("write", write, durable)
 
@@ -160,11 +165,11 @@ class SQLKeyValue(KeyValue):
 
     def _prepare(self) -> None:
         with self._engine.connect() as connection:
-            if self._schema_of(connection) == SCHEMA:
+            if self._schema_of(connection) == migrations.NEWEST:
                 return
         with self._engine.connect() as connection:
             self._dialect.begin_migration(connection)
-            _migrate(connection)
+            migrations.upgrade(connection)
             connection.commit()
 
     def _schema_of(self, connection: sa.Connection) -> str:
@@ -182,7 +187,7 @@ class SQLKeyValue(KeyValue):
         if "alembic_version" not in tables:
             return ""
         step = str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
-        if not step.isdecimal() or int(step) > int(SCHEMA):
+        if not step.isdecimal() or int(step) > int(migrations.NEWEST):
             raise Unsupported("open", self._dialect.name, f"made by a newer version (step {step})")
         return step
 
@@ -196,7 +201,7 @@ class SQLKeyValue(KeyValue):
             try:
                 yield connection.execution_options(**options)
             finally:
-                if self._is_closed:
+                if self._is_closed and not connection.invalidated:
                     connection.detach()  # from the pool: it is closed, not kept
 
     def _write(
@@ -219,7 +224,7 @@ class SQLKeyValue(KeyValue):
     def _translated(self, operation: str) -> Iterator[None]:
         try:
             yield
-        except ModuleNotFoundError as error:  # the driver, which SQLAlchemy imports late
+        except ImportError as error:  # of the driver, which SQLAlchemy imports late
             raise Unsupported(operation, self._dialect.name, str(error)) from error
         except sa.exc.DBAPIError as error:
             if getattr(error.orig, "sqlite_errorcode", 0) in FAILED_SYNCS:
@@ -257,13 +262,11 @@ class Dialect(ABC):
     """What the two engines do each in its way.
 
     name: of the database, for errors; without a password. version: that Perkeep notes in `meta`.
-    upsert: the statement that sets rows. read_options: of a connection that only gets.
-    write_lock: held throughout a commit.
+    read_options: of a connection that only gets. write_lock: held throughout a commit.
     """
 
     name: str
     version: str
-    upsert: sa.Insert
     read_options: ClassVar[Mapping[str, Any]]
     write_lock: AbstractContextManager[object]
 
@@ -282,6 +285,14 @@ class Dialect(ABC):
     @abstractmethod
     def begin(self, connection: sa.Connection, durable: bool) -> None:
         """Begin a transaction that writes."""
+
+    @abstractmethod
+    def set(self, connection: sa.Connection, rows: list[tuple[str, str]]) -> None:
+        """Insert the rows; where a key is there, replace its value."""
+
+    @abstractmethod
+    def delete(self, connection: sa.Connection, keys: list[str]) -> None:
+        """Delete the rows that are there."""
 
     def begin_migration(self, connection: sa.Connection) -> None:
         """Begin a transaction that no other migration runs beside."""
@@ -302,10 +313,6 @@ class PostgreSQL(Dialect):
         self._url = url
         self.name = f"PostgreSQL database {url.database!r} at {url.host}"
         self.write_lock = nullcontext()
-        insert = postgresql.insert(_ROWS)
-        self.upsert = insert.on_conflict_do_update(
-            index_elements=["k"], set_={"v": insert.excluded.v}
-        )
 
     def create(self) -> None:
         try:
@@ -352,11 +359,18 @@ class PostgreSQL(Dialect):
         if not durable:
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
+    def set(self, connection: sa.Connection, rows: list[tuple[str, str]]) -> None:
+        keys, values = zip(*rows, strict=True)
+        connection.execute(_SET_ARRAYS, {"keys": list(keys), "values": list(values)})
+
+    def delete(self, connection: sa.Connection, keys: list[str]) -> None:
+        connection.execute(_DELETE_ARRAY, {"keys": keys})
+
     def begin_migration(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
 
     def kind_of(self, error: sa.exc.DBAPIError) -> type[StoreError]:
-        return _POSTGRESQL_ERRORS.get(getattr(error.orig, "sqlstate", None) or "", Unavailable)
+        return sqlstate.ERRORS.get(getattr(error.orig, "sqlstate", None) or "", Unavailable)
 
     def _is_missing(self) -> bool:
         statement = sa.text("SELECT 1 FROM pg_database WHERE datname = :name")
@@ -382,7 +396,7 @@ class PostgreSQL(Dialect):
                 lambda connection: connection.exec_driver_sql(statement),
             )
         except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _MADE_MEANWHILE:
+            if getattr(error.orig, "sqlstate", None) not in sqlstate.MADE_MEANWHILE:
                 raise
 
     def _once(self, url: sa.URL, work: Callable[[sa.Connection], _Result]) -> _Result:
@@ -410,10 +424,6 @@ class SQLite(Dialect):
         self._file = Path(url.database)
         self.name = str(self._file)
         self.write_lock = threading.Lock()
-        insert = sqlite.insert(_ROWS)
-        self.upsert = insert.on_conflict_do_update(
-            index_elements=["k"], set_={"v": insert.excluded.v}
-        )
 
     def create(self) -> None:
         if not self._file.exists():
@@ -445,6 +455,12 @@ class SQLite(Dialect):
         connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    def set(self, connection: sa.Connection, rows: list[tuple[str, str]]) -> None:
+        connection.execute(_REPLACE, [{"k": key, "v": value} for key, value in rows])
+
+    def delete(self, connection: sa.Connection, keys: list[str]) -> None:
+        connection.execute(_DELETE, [{"key": key} for key in keys])
+
     def kind_of(self, error: sa.exc.DBAPIError) -> type[StoreError]:
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         return SQLITE_ERRORS.get(code, Unavailable)
@@ -458,22 +474,10 @@ def _retried(work: Callable[[], _Result]) -> _Result:
         except sa.exc.DBAPIError as error:
             if (
                 not error.connection_invalidated
-                and getattr(error.orig, "sqlstate", None) not in _MET_ANOTHER
+                and getattr(error.orig, "sqlstate", None) not in sqlstate.MET_ANOTHER
             ):
                 raise
     return work()
-
-
-def _migrate(connection: sa.Connection) -> None:
-    """Bring the tables to the newest step, in the transaction of the connection."""
-    from alembic import command  # costs 0.3 s: only where there is something to do
-    from alembic.config import Config
-
-    config = Config()
-    folder = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", folder.replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:
@@ -488,16 +492,3 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
 
 _MIGRATION_LOCK: Final = int.from_bytes(b"peatkeep")
 """Of PostgreSQL's advisory locks, which have numbers and no names."""
-
-_MET_ANOTHER: Final = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
-_MADE_MEANWHILE: Final = frozenset({"42P04", "23505"})  # duplicate_database, unique_violation
-
-_POSTGRESQL_ERRORS: Final[dict[str, type[StoreError]]] = {
-    "25006": ReadOnly,  # read_only_sql_transaction: a server in recovery
-    "28000": Forbidden,  # invalid_authorization_specification
-    "28P01": Forbidden,  # invalid_password
-    "42501": Forbidden,  # insufficient_privilege
-    "XX001": Corrupt,  # data_corrupted
-    "XX002": Corrupt,  # index_corrupted
-}
-"""SQLSTATE -> class; all others are Unavailable."""

@@ -12,12 +12,15 @@ from peatkeep.sorted.buffer import BufferKeyValue
 from peatkeep.sorted.kv import Batch, KeyValue
 from peatkeep.sorted.leveldb import LevelDBKeyValue
 from peatkeep.sorted.lmdb import LMDBKeyValue
+from peatkeep.sorted.registry import open_kv
 from peatkeep.sorted.sqlite import SQLiteKeyValue
+from tests.sorted.postgres import GROUP, Postgres
 
 LASTING_STORES: dict[str, Callable[[Path], KeyValue]] = {
     "buffer": lambda folder: BufferKeyValue(SQLiteKeyValue(folder / "rows"), 60),
     "leveldb": lambda folder: LevelDBKeyValue(folder / "rows"),
     "lmdb": lambda folder: LMDBKeyValue(folder / "rows"),
+    "sql": lambda folder: open_kv({"type": "sql", "url": f"sqlite:///{folder}/rows"}),
     "sqlite": lambda folder: SQLiteKeyValue(folder / "rows"),
 }
 """Each opens the same rows again when called again."""
@@ -96,3 +99,15 @@ def test_a_store_does_what_a_dict_does(
 ) -> None:
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         follow(lambda: LASTING_STORES[name](Path(folder)), steps)
+
+
+@GROUP
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(STEP, max_size=12))
+def test_postgresql_does_what_a_dict_does(
+    postgres_server: Postgres, steps: list[tuple[str, object, object]]
+) -> None:
+    args = postgres_server.new_database().args
+    follow(lambda: open_kv(args), steps)

@@ -20,6 +20,7 @@ from peatkeep.errors import (
     Unavailable,
     Unsupported,
 )
+from peatkeep.sorted import migrations
 from peatkeep.sorted import sql as module
 from peatkeep.sorted.kv import Batch, KeyValue
 from peatkeep.sorted.registry import open_kv
@@ -52,8 +53,8 @@ def kv(postgres: Database) -> Iterator[KeyValue]:
 
 def test_the_newest_step_is_the_one_that_the_store_asks_for() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_heads() == [module.SCHEMA]
+    config.set_main_option("script_location", str(migrations.FOLDER))
+    assert ScriptDirectory.from_config(config).get_heads() == [migrations.NEWEST]
 
 
 # -- PostgreSQL ------------------------------------------------------------------------------------
