@@ -284,9 +284,9 @@ class Writer:
                     gone.append((ref, place))
             if ref in self._waiting:
                 gone.append((ref, self._waiting.pop(ref)))
-        self.changes += 1
         if len(batch):
             self._rows.commit(batch)
+        self.changes += 1  # after the rows: who sees it sees them too, and before any byte goes
         try:
             overwrite(self._packs, self._files, gone)
         except OSError as error:
