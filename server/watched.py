@@ -69,6 +69,9 @@ class Watched(Storage):
     def fetch_range(self, ref: Ref, offset: int, length: int) -> bytes:
         return self.inner.fetch_range(ref, offset, length)
 
+    def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        return self.inner.read_range(ref, offset, length)
+
     def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
         return self.inner.fetch_many(refs)
 

@@ -121,6 +121,24 @@ class DiskPacked(Storage):
                 return data
         return super().fetch_range(ref, offset, length)
 
+    def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        """What the pack holds there, also of a damaged blob."""
+        while True:
+            changes = self._writer.changes
+            value = self._rows.get(ref.encode())
+            place = self._packs.usable(value)
+            data = b""
+            if place is not None:
+                check_range(ref, offset, length, place.size)
+                data = self._packs.read(place, offset, length)
+            if changes != self._writer.changes and self._rows.get(ref.encode()) != value:
+                continue  # it was removed or moved while we looked
+            if place is None:
+                raise self._missing(ref, value)
+            if not any(data) and self._packs.was_removed(ref, place):
+                raise self._damage(ref, place)
+            return data
+
     def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
         """In pack order inside; neighbours are read in one piece."""
         for ref, data in read_many(self._packs, self._rows, refs):
