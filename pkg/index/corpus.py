@@ -22,7 +22,7 @@ from .derived import (
     snapshot_key,
     type_prefix,
 )
-from .rows import Meta, parse_meta, time_of_reverse, unesc
+from .rows import Meta, esc, parse_meta, time_of_reverse, unesc
 from .snapshot import Snapshot, decode, take
 from .view import View
 
@@ -101,14 +101,22 @@ class Corpus:
         """Yield the permanodes that ever had the value, by anybody's claim."""
         return self._refs(has_prefix_key(attribute, value))
 
-    def values(self, attribute: str, beginning: str = "") -> Iterator[tuple[str | None, Ref]]:
+    def values(
+        self, attribute: str, beginning: str = "", part: str = ""
+    ) -> Iterator[tuple[str | None, Ref | None]]:
         """Yield (value, permanode) of all that ever had a value that begins so.
 
-        A value that is too long for a key comes as None, whatever its beginning.
+        part: values that can't hold this text, in whatever case, come as ("", None): so whoever
+        pulls sees how the walk goes on. A value that is too long for a key comes as None.
         """
         head = has_prefix_key(attribute)
+        # What is escaped could be another case of the part: only plain keys are judged by bytes.
+        needle = esc(part).lower().encode() if part.isascii() and "%" not in esc(part) else b""
         for key, _ in self.view.scan(has_beginning_key(attribute, beginning)):
-            if not key.startswith(b"#", len(head)):
+            lowered = key.lower()
+            if needle not in lowered and lowered.find(b"%", len(head)) < 0:
+                yield "", None
+            elif not key.startswith(b"#", len(head)):
                 value, _, permanode = key[len(head) :].decode().rpartition("|")
                 yield unesc(value), Ref.trusted(permanode)
         for permanode in self._refs(head + b"#"):

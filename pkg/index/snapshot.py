@@ -8,7 +8,7 @@ from ..blob import Ref, parse_ref
 from ..errors import Corrupt, Invalid
 from ..schema.claims import DEL_ATTRIBUTE, SET_ATTRIBUTE, Claim, search_attributes
 from ..schema.times import parse_time
-from .attributes import Place, attributes_of, place_of
+from .attributes import Place, evaluate, place_of
 from .view import View
 
 _CONTENT = "camliContent"
@@ -37,16 +37,16 @@ class Snapshot(NamedTuple):
 
 def take(view: View, permanode: Ref) -> Snapshot:
     """Work it out from the claims."""
-    claims = view.standing_claims(permanode, view.owner_key_ids)
-    everybodys = [claim for claim in view.claims(permanode) if not view.is_deleted(claim.ref)]
-    anyones = search_attributes(everybodys)
-    modified_ns = everybodys[-1].date_ns if everybodys else None
+    claims = [claim for claim in view.claims(permanode) if not view.is_deleted(claim.ref)]
+    owned = [claim for claim in claims if claim.key_id in view.owner_key_ids]
+    anyones = search_attributes(claims)
+    modified_ns = claims[-1].date_ns if claims else None
     return Snapshot(
         view.is_deleted(permanode),
         modified_ns,
-        _created_ns(view, everybodys, anyones, modified_ns),
-        place_of(view, attributes_of(view, permanode)),
-        search_attributes(claims),
+        _created_ns(view, claims, anyones, modified_ns),
+        place_of(view, evaluate(owned)),
+        anyones if len(owned) == len(claims) else search_attributes(owned),
         anyones,
     )
 

@@ -15,9 +15,11 @@ from .facts import Facts
 from .match import Matcher
 from .request import Position, Query, Sort
 from .sources import Race, sources_of
+from .values import time_bounds
 
 _TESTS_A_STEP: Final = 8
-"""Candidates that are tested between two steps of the sources: about the same work."""
+_ROWS_A_STEP: Final = 256
+"""What is done between two steps of the sources: about the same work."""
 
 
 class Found(NamedTuple):
@@ -102,8 +104,9 @@ class _Run:
     # -- in the order of refs -------------------------------------------------------------------
 
     def _by_ref(self) -> Iterator[Ref]:
-        if self._race.finish():
-            self.plan.candidates = self._race.winner
+        self._race.finish()
+        if self._race.refs is not None:
+            self.plan.candidates = self._race.label
             return iter(sorted(self._race.refs))
         kind = _required_type(self._query.constraint)
         if not kind:
@@ -170,25 +173,34 @@ class _Run:
 
     def _by_time(self, after: Position | None) -> Iterator[Position]:
         """Permanodes that are not deleted, newest first, equal times by ref descending."""
-        for number, position in enumerate(self._walk(after)):
-            if number % _TESTS_A_STEP == 0 and self._race.is_running and self._race.step():
-                break
+        race = self._race
+        self.plan.candidates = "permanodes by time"
+        looked_at = 0
+        for rows, position in enumerate(self._walk(after)):
+            if (looked_at % _TESTS_A_STEP == 0 or rows % _ROWS_A_STEP == 0) and not race.is_over:
+                race.step()
+                if race.is_short:
+                    yield from self._listed_by_time(after)
+                    return
             after = position
-            yield position
-        else:
-            self.plan.candidates = "permanodes by time"
-            return
-        yield from self._listed_by_time(after)
+            if race.refs is None or position.ref in race.refs:
+                looked_at += 1
+                yield position
+        if race.refs is not None:
+            self.plan.candidates = f"permanodes by time, of {race.label}"
 
     def _walk(self, after: Position | None) -> Iterator[Position]:
         """Permanodes as rows have them in order of time, behind a position."""
+        if self._sort is Sort.MODIFIED_DESCENDING:
+            return self._walk_by_modification(after)
+        earliest_ns, last_ns = _creation_bounds(self._query.constraint, self._facts.now_ns)
+        if after is not None:
+            last_ns = after.time_ns if last_ns is None else min(last_ns, after.time_ns)
+        walk = self._facts.corpus.by_creation(earliest_ns, last_ns)
+        return (Position(*row) for row in walk if after is None or row < after)
+
+    def _walk_by_modification(self, after: Position | None) -> Iterator[Position]:
         corpus = self._facts.corpus
-        if self._sort is Sort.CREATED_DESCENDING:
-            positions = corpus.by_creation(until_ns=None if after is None else after.time_ns)
-            for time_ns, ref in positions:
-                if after is None or (time_ns, ref) < after:
-                    yield Position(time_ns, ref)
-            return
         for date_ns, refs in corpus.latest_claims(None if after is None else after.time_ns):
             for ref in refs:
                 # A permanode comes at each of its dates; it counts at the last one only.
@@ -202,10 +214,10 @@ class _Run:
 
     def _listed_by_time(self, after: Position | None) -> list[Position]:
         """Those that the race has left, behind a position."""
-        self.plan.candidates = self._race.winner
+        self.plan.candidates = self._race.label
         is_by_creation = self._sort is Sort.CREATED_DESCENDING
         found = []
-        for ref in self._race.refs:
+        for ref in self._race.refs or ():
             self._facts.step()
             snapshot = self._facts.snapshot(ref)
             time_ns = snapshot.created_ns if is_by_creation else snapshot.modified_ns
@@ -255,3 +267,17 @@ def _required_type(constraint: Constraint) -> str:
     if logical.op == AND:
         return max(kinds)  # any will do; two different ones have no match at all
     return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _creation_bounds(constraint: Constraint, now_ns: int) -> tuple[int | None, int | None]:
+    """The first and the last moment at which matches can have been created; None: any."""
+    found: list[tuple[int | None, int | None]] = []
+    if constraint.permanode is not None and constraint.permanode.time is not None:
+        earliest_ns, end_ns = time_bounds(constraint.permanode.time, now_ns)
+        found.append((earliest_ns, None if end_ns is None else end_ns - 1))
+    if constraint.logical is not None and constraint.logical.op == AND:
+        found += [_creation_bounds(part, now_ns) for part in operands(constraint.logical)]
+    return (
+        max((first for first, _ in found if first is not None), default=None),
+        min((last for _, last in found if last is not None), default=None),
+    )

@@ -25,7 +25,12 @@ from .values import string_matches, time_bounds
 MAX_CANDIDATES: Final = 100_000
 """Refs that are collected from one source before it counts as no help."""
 
+SHORT: Final = 300
+"""Candidates that are looked at without further ado."""
+
 _ROWS_A_STEP: Final = 256
+_WORTH: Final = 20
+"""Rows that are pulled for each candidate that might be saved: what a look at one costs."""
 
 
 class Source(NamedTuple):
@@ -144,9 +149,11 @@ def _by_text(attribute: str, test: StringConstraint, facts: Facts) -> Source:
         refs = facts.corpus.with_value(attribute, test.equals)
         return Source(f"{attribute} = {test.equals}", 3, refs)
     beginning = "" if test.regexp or test.case_insensitive else test.has_prefix
-    pairs = facts.corpus.values(attribute, beginning)
+    part = "" if test.regexp else test.contains
+    pairs = facts.corpus.values(attribute, beginning, part)
     matching = (
-        ref if value is None or string_matches(test, value) else None for value, ref in pairs
+        ref if value is None or (ref is not None and string_matches(test, value)) else None
+        for value, ref in pairs
     )
     return Source(f"values of {attribute} {beginning}…", 5 if beginning else 8, matching)
 
@@ -197,36 +204,47 @@ def _exact(test: StringConstraint | None) -> str:
 
 
 class Race:
-    """Pulls all sources at the same pace: the first to end is the shortest, and wins.
+    """Pulls all sources at the same pace; each that ends narrows the candidates further.
 
-    winner: its label once there is one, and `refs` its refs.
+    refs: the candidates, once a source has ended; until then None. label: how they were found.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._running: list[tuple[Source, set[Ref]]] = [(source, set()) for source in sources]
-        self.winner = ""
-        self.refs: set[Ref] = set()
+        self._pulled = 0
+        self.label = ""
+        self.refs: set[Ref] | None = None
 
     @property
-    def is_running(self) -> bool:
-        return bool(self._running) and not self.winner
+    def is_over(self) -> bool:
+        """Whether no source can narrow the candidates at a price that is worth it."""
+        if self.refs is None:
+            return not self._running
+        return not self._running or self._pulled > _WORTH * len(self.refs)
 
-    def step(self) -> bool:
-        """Pull each source a little. Returns whether there is a winner."""
+    @property
+    def is_short(self) -> bool:
+        """Whether there are so few candidates that all may be looked at."""
+        return self.refs is not None and len(self.refs) <= SHORT
+
+    def step(self) -> None:
+        """Pull each source a little."""
+        self._pulled += _ROWS_A_STEP
         for runner in list(self._running):
             source, refs = runner
             pulled = list(islice(source.refs, _ROWS_A_STEP))
             refs.update(ref for ref in pulled if ref is not None)
             if len(pulled) < _ROWS_A_STEP:
-                self.winner, self.refs = source.label, refs
-                self._running.clear()
-                return True
-            if len(refs) > MAX_CANDIDATES:
                 self._running.remove(runner)
-        return False
+                self._narrow(source.label, refs)
+            elif len(refs) > MAX_CANDIDATES:
+                self._running.remove(runner)
 
-    def finish(self) -> bool:
-        """Run to the end. Returns whether there is a winner."""
-        while self.is_running:
+    def _narrow(self, label: str, refs: set[Ref]) -> None:
+        self.refs = refs if self.refs is None else self.refs & refs
+        self.label = f"{self.label} and {label}" if self.label else label
+
+    def finish(self) -> None:
+        """Pull as long as it is worth it."""
+        while not self.is_over and not self.is_short:
             self.step()
-        return bool(self.winner)
