@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
+from peatkeep.server.config import tls
+
 USER = "keeper"
 PASSWORD = "hunter2 with 'quotes' & %percents"
 
@@ -37,9 +39,7 @@ class Postgres:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        if os.geteuid() == 0:  # which PostgreSQL refuses to run as
-            owner = pwd.getpwnam("postgres")
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        self._give(folder)
         password_file = folder / "password"
         password_file.write_text(PASSWORD + "\n")
         password_file.chmod(0o644)
@@ -51,6 +51,10 @@ class Postgres:
             ),
             check=True, capture_output=True, cwd=folder, timeout=60,
         )  # fmt: skip
+        for name, pem in zip(("server.crt", "server.key"), tls.make(["localhost"]), strict=True):
+            (self._data / name).write_bytes(pem)
+            (self._data / name).chmod(0o600)
+            self._give(self._data / name)
 
     def start(self) -> None:
         log = (self._folder / "log").open("ab")
@@ -58,6 +62,7 @@ class Postgres:
             self._as_owner(
                 "postgres", "-D", str(self._data), "-p", str(self.port), "-h", "127.0.0.1",
                 "-k", str(self._data), "-c", "fsync=off", "-c", "max_connections=60",
+                "-c", "ssl=on",
             ),
             stdout=log, stderr=log, cwd=self._folder,
         )  # fmt: skip
@@ -98,6 +103,12 @@ class Postgres:
         assert run.returncode == 0, run.stderr
         return run.stdout.splitlines()
 
+    def _give(self, path: Path) -> None:
+        """Make it the user's as whom the server runs."""
+        if os.geteuid() == 0:  # as which PostgreSQL refuses to run
+            owner = pwd.getpwnam("postgres")
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+
     def _as_owner(self, program: str, *arguments: str) -> list[str]:
         command = [str(self._programs / program), *arguments]
         return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else command
@@ -118,7 +129,6 @@ class Database(NamedTuple):
             "user": USER,
             "password": PASSWORD,
             "database": self.name,
-            "sslmode": "disable",
         }
 
     def sql(self, statements: str) -> list[str]:

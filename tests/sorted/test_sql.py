@@ -143,7 +143,7 @@ def test_who_may_not_make_a_database_is_told(postgres_server: Postgres) -> None:
         ({"password": ""}, "no password"),
         ({"user": "nobody"}, "password authentication failed"),
         ({"host": "127.0.0.1:1"}, "refused"),
-        ({"sslmode": "require"}, "SSL"),
+        ({"sslmode": "verify-full"}, "root certificate"),
         ({"host": "no.such.host.invalid"}, "no.such.host.invalid"),
     ],
 )
