@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import Final, Self
 
 from ..blob import Ref, SizedRef
 from ..blobserver.hub import Hub
 from ..blobserver.registry import open_storage
 from ..blobserver.storage import Storage
 from ..errors import ConfigError, NotFound
-from ..index.index import Index, IndexRefused
+from ..index.index import Index, IndexRefused, Report
 from ..sorted.registry import open_kv
 from .config.record import LowConfig, Prefix
 from .watched import Watched
@@ -19,6 +19,9 @@ log = logging.getLogger("peatkeep.server")
 
 STORAGE = "storage-"
 INDEX = "storage-index"
+
+REFS_LOGGED: Final = 20
+"""How many of the blobs that an index refuses are named."""
 
 
 class IndexDoor(Watched):
@@ -103,12 +106,14 @@ class Topology:
         if not isinstance(source, str) or not isinstance(rows_args, Mapping):
             raise ConfigError("configure", prefix, "an index needs blobSource and storage")
         blobs = self.storage(source)
-        index = Index(open_kv(rows_args), blobs, self._owner_key_ids(prefix))
+        reindex = self._reindex or bool(args.get("reindex"))
+        owners = self._owner_key_ids(prefix)
+        index = Index(open_kv(rows_args), blobs, owners, catch_up=not reindex)
         self._stack.callback(index.close)
         self.indexes[prefix] = index
-        if self._reindex or args.get("reindex"):
+        if reindex:
             log.info("reindexing %s from %s", prefix, source)
-            index.reindex()
+            _log_report(prefix, index.reindex())
         return index.storage
 
     def _owner_key_ids(self, prefix: str) -> Sequence[str]:
@@ -148,3 +153,12 @@ class Topology:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _log_report(prefix: str, report: Report) -> None:
+    """Log what a reindex found."""
+    log.info("reindexed %s: %d blobs read", prefix, report.blobs_count)
+    if report.refused:
+        log.warning("%s refuses %d blobs", prefix, len(report.refused))
+    for ref in sorted(report.refused)[:REFS_LOGGED]:
+        log.warning("%s refuses %s: %s", prefix, ref, report.refused[ref])

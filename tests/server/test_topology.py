@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,3 +74,19 @@ def test_an_arrival_is_told_after_it_is_durable() -> None:
     watched.sync()
     assert seen == [Ref.of(b"x")]
     assert watched.fetch(Ref.of(b"x")) == b"x"
+
+
+def test_reindexing_names_the_first_blobs_that_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unsigned = [b'{"camliVersion":1,"camliType":"permanode","n":%d}' % n for n in range(30)]
+    args = {"blobSource": "/bs/", "storage": {"type": "memory"}, "reindex": True}
+    (tmp_path / "blobs").mkdir()
+    prefixes = {"/bs/": Prefix("storage-filesystem", {"path": str(tmp_path / "blobs")})}
+    with Topology(config(prefixes)) as topology:
+        topology.storage("/bs/").receive_many((Ref.of(text), text) for text in unsigned)
+    caplog.set_level(logging.INFO, "peatkeep.server")
+    with Topology(config(prefixes | {"/index/": Prefix("storage-index", args)})):
+        said = caplog.messages
+    assert "/index/ refuses 30 blobs" in said
+    assert sum("refuses sha" in line for line in said) == 20
