@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from errno import EDQUOT, ENOSPC, EROFS
-from itertools import islice
+from itertools import groupby, islice
 from typing import Final, NamedTuple, Protocol
 
 from ..blob import Ref
@@ -18,7 +18,7 @@ from ..schema.parse import Schema, parse_object
 from . import writing
 from .progress import Progress
 
-WRITERS: Final = 4
+WRITERS: Final = 2
 FOLDERS_AT_ONCE: Final = 100
 NODES_AT_ONCE: Final = 2000
 """Directories, and members of them, that are read together: few round trips, bounded memory."""
@@ -75,6 +75,7 @@ class Restore:
         self._progress = progress
         self._skip_irregular = skip_irregular
         self._folders: list[_Node] = []
+        self._new_folders: set[tuple[bytes, ...]] = set()  # nothing was in them
         self._linked: dict[str, tuple[bytes, ...]] = {}
         self._links: list[tuple[_Node, tuple[bytes, ...]]] = []
         self._top = -1
@@ -161,10 +162,11 @@ class Restore:
         return first != node.parts
 
     def _enter(self, node: _Node, folder: int) -> None:
-        if node.parts:
-            writing.make_folder(folder, node.parts[-1])
-        with writing.opened_folder(folder, node.parts[-1:]) as made:
-            writing.remove_leftovers(made)
+        if node.parts and writing.make_folder(folder, node.parts[-1]):
+            self._new_folders.add(node.parts)
+        else:
+            with writing.opened_folder(folder, node.parts[-1:]) as found:
+                writing.remove_leftovers(found)
         self._folders.append(node)
 
     def _make(self, node: _Node, folder: int) -> None:
@@ -202,17 +204,19 @@ class Restore:
 
     def _meet_file(self, node: _Node, runs: "_Runs") -> None:
         reader = FileReader(self._source, node.schema)
-        with writing.opened_folder(self._top, node.parts[:-1]) as folder:
-            if writing.is_there(folder, node.parts[-1], reader.size, node.stat.mtime_ns):
-                path = b"/".join(node.parts)
-                self._progress.file_done(path, "", reader.size, unchanged=True)
-                return
+        if node.parts[:-1] not in self._new_folders and self._is_there(node, reader.size):
+            self._progress.file_done(b"/".join(node.parts), "", reader.size, unchanged=True)
+            return
         if reader.size <= SMALL_FILE_BYTES:
             runs.add(node, reader)
         elif reader.size <= STRETCH_BYTES:
             runs.start(lambda: self._finish_alone(node, reader))
         else:
             self._restore_large(node, reader, runs)
+
+    def _is_there(self, node: _Node, size: int) -> bool:
+        with writing.opened_folder(self._top, node.parts[:-1]) as folder:
+            return writing.is_there(folder, node.parts[-1], size, node.stat.mtime_ns)
 
     def _finish_run(self, run: Sequence[tuple[_Node, FileReader]]) -> None:
         """Restore small files, fetching their chunks together."""
@@ -227,10 +231,22 @@ class Restore:
         blobs = _Prefetched(self._source)
         blobs.fetch_ahead(leaves)
         self._progress.sent(blobs.size_bytes)
-        for node, _ in whole:
-            try:
-                self._write_file(node, FileReader(blobs, node.schema))
-            except (OSError, StoreError) as error:
+        for folder_parts, nodes in groupby([node for node, _ in whole], _folder_of):
+            self._write_files(folder_parts, list(nodes), blobs)
+
+    def _write_files(
+        self, folder_parts: tuple[bytes, ...], nodes: Sequence[_Node], blobs: "_Prefetched"
+    ) -> None:
+        """Write small files of one directory."""
+        try:
+            with writing.opened_folder(self._top, folder_parts) as folder:
+                for node in nodes:
+                    try:
+                        self._write_in(folder, node, FileReader(blobs, node.schema))
+                    except (OSError, StoreError) as error:
+                        self._failed(node, error)
+        except (FileNotFoundError, Invalid) as error:  # the directory is gone, or none any more
+            for node in nodes:
                 self._failed(node, error)
 
     def _finish_alone(self, node: _Node, reader: FileReader) -> None:
@@ -243,10 +259,13 @@ class Restore:
     def _write_file(
         self, node: _Node, reader: FileReader, source: "_WithZeros | None" = None
     ) -> None:
-        with (
-            writing.opened_folder(self._top, node.parts[:-1]) as folder,
-            writing.new_file(folder, node.parts[-1]) as descriptor,
-        ):
+        with writing.opened_folder(self._top, node.parts[:-1]) as folder:
+            self._write_in(folder, node, reader, source)
+
+    def _write_in(
+        self, folder: int, node: _Node, reader: FileReader, source: "_WithZeros | None" = None
+    ) -> None:
+        with writing.new_file(folder, node.parts[-1]) as descriptor:
             self._write_stretch(descriptor, node, reader, 0, reader.size, source)
             self._end_file(descriptor, node, reader)
         self._progress.file_done(b"/".join(node.parts), "", reader.size)
@@ -322,6 +341,10 @@ class Restore:
             if isinstance(error, OSError):
                 error.filename = path
             self._progress.failed(error)
+
+
+def _folder_of(node: _Node) -> tuple[bytes, ...]:
+    return node.parts[:-1]
 
 
 def _name(schema: Schema) -> bytes:

@@ -47,15 +47,23 @@ def opened_folder(top: int, parts: Sequence[bytes]) -> Iterator[int]:
         os.close(folder)
 
 
-def make_folder(folder: int, name: bytes) -> None:
-    """Make a directory that its owner alone may use for now; one that is there will do."""
-    with suppress(FileExistsError):
+def make_folder(folder: int, name: bytes) -> bool:
+    """Make a directory that its owner alone may use for now; one that is there will do.
+
+    Returns whether it is new, so empty.
+    """
+    try:
         os.mkdir(name, 0o700, dir_fd=folder)
+    except FileExistsError:
+        pass
+    else:
+        return True
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not modes.S_ISDIR(found.st_mode):
         raise Invalid("restore", os.fsdecode(name), "something that is no directory is there")
     if found.st_mode & 0o700 != 0o700:
         os.chmod(name, found.st_mode | 0o700, dir_fd=folder)
+    return False
 
 
 def is_there(folder: int, name: bytes, size: int, mtime_ns: int | None) -> bool:
