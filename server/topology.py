@@ -20,8 +20,8 @@ log = logging.getLogger("peatkeep.server")
 STORAGE = "storage-"
 INDEX = "storage-index"
 
-REFS_LOGGED: Final = 20
-"""How many of the blobs that an index refuses are named."""
+MOST_LOGGED: Final = 20
+"""How many damaged or refused things of one store are named at opening."""
 
 
 class IndexDoor(Watched):
@@ -99,7 +99,9 @@ class Topology:
     def _open_one(self, prefix: str, conf: Prefix) -> Storage:
         if conf.handler == INDEX:
             return self._open_index(prefix, conf.args)
-        return open_storage(conf.handler, conf.args, self.storage)
+        store = open_storage(conf.handler, conf.args, self.storage)
+        _log_remarks(prefix, store.remarks)
+        return store
 
     def _open_index(self, prefix: str, args: Mapping[str, object]) -> Storage:
         source, rows_args = args.get("blobSource"), args.get("storage")
@@ -155,10 +157,18 @@ class Topology:
         self.close()
 
 
+def _log_remarks(prefix: str, remarks: Sequence[str]) -> None:
+    """Log what opening a store found."""
+    for remark in remarks[:MOST_LOGGED]:
+        log.warning("%s: %s", prefix, remark)
+    if len(remarks) > MOST_LOGGED:
+        log.warning("%s: and %d more of such findings", prefix, len(remarks) - MOST_LOGGED)
+
+
 def _log_report(prefix: str, report: Report) -> None:
     """Log what a reindex found."""
     log.info("reindexed %s: %d blobs read", prefix, report.blobs_count)
     if report.refused:
         log.warning("%s refuses %d blobs", prefix, len(report.refused))
-    for ref in sorted(report.refused)[:REFS_LOGGED]:
+    for ref in sorted(report.refused)[:MOST_LOGGED]:
         log.warning("%s refuses %s: %s", prefix, ref, report.refused[ref])

@@ -1,7 +1,7 @@
 """The storage contract: what every backend and combinator promises."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, Self
 
@@ -33,7 +33,11 @@ class Storage(ABC):
 
     Generators (`stat`, `enumerate`, `fetch_many`, `stream`) are used by one thread at a time,
     closed by the caller, and stay usable while others write.
+
+    remarks: what opening found and mended, a sentence each, for the log. No secrets.
     """
+
+    remarks: Sequence[str] = ()
 
     # -- primitives: every backend writes these -------------------------------------------------
 

@@ -90,3 +90,24 @@ def test_reindexing_names_the_first_blobs_that_are_refused(
         said = caplog.messages
     assert "/index/ refuses 30 blobs" in said
     assert sum("refuses sha" in line for line in said) == 20
+
+
+def test_what_opening_finds_damaged_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("packs", "large"):
+        (tmp_path / folder).mkdir()
+    prefixes = {
+        "/packs/": Prefix("storage-diskpacked", {"path": str(tmp_path / "packs")}),
+        "/large/": Prefix("storage-filesystem", {"path": str(tmp_path / "large")}),
+    }
+    with Topology(config(prefixes)) as topology:
+        topology.storage("/large/").receive(Ref.of(b"no zip"), b"no zip")
+    assert caplog.messages == []
+    (tmp_path / "packs" / "pack-00002.blobs").touch()
+    args = {"smallBlobs": "/small/", "largeBlobs": "/large/", "metaIndex": {"type": "memory"}}
+    prefixes |= {"/small/": MEMORY, "/packed/": Prefix("storage-blobpacked", args)}
+    with Topology(config(prefixes)):
+        pass
+    assert any("/packs/: " in said and "pack-00001" in said for said in caplog.messages)
+    assert any(said.startswith(f"/packed/: {Ref.of(b'no zip')}: ") for said in caplog.messages)

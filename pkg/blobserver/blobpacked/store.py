@@ -73,6 +73,7 @@ class BlobPacked(Storage):
         self._compacts_later = False
         for zip_ref in self._survey.start():
             self._worker.add(_Job("tidy", zip_ref))
+        self.remarks = [f"{found.subject}: {found.reason}" for found in self._survey.findings()]
         for whole in self._rows.unfinished():
             self._worker.add(_Job("resume", whole))
 
@@ -372,12 +373,7 @@ class BlobPacked(Storage):
 
     def check(self) -> Iterator[Damaged]:
         """Read everything and yield what is damaged, missing or failed."""
-        for zip_ref in sorted(self._survey.missing):
-            yield Damaged(zip_ref, "rows lead to this zip, which is missing")
-        for ref, reason in sorted(self._survey.aside.items()):
-            yield Damaged(ref, reason)
-        for ref in sorted(self._survey.unplaced):
-            yield Damaged(ref, "a part before it of its file is missing")
+        yield from self._survey.findings()
         for zip_ref, _ in self._large.enumerate():
             if zip_ref not in self._survey.aside:
                 try:

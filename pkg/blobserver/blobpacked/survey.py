@@ -99,6 +99,15 @@ class Survey:
         if forget_missing:
             self._forget(self.missing)
 
+    def findings(self) -> Iterator[Damaged]:
+        """What is known to be wrong, without reading anything."""
+        for ref in sorted(self.missing):
+            yield Damaged(ref, "rows lead to this zip, which is missing")
+        for ref, reason in sorted(self.aside.items()):
+            yield Damaged(ref, reason)
+        for ref in sorted(self.unplaced):
+            yield Damaged(ref, "a part before it of its file is missing")
+
     # -- zips to rows ---------------------------------------------------------------------------
 
     def adopt(self, zips: Iterable[SizedRef]) -> list[Ref]:

@@ -87,7 +87,7 @@ class DiskPacked(Storage):
         store, remarks = open_rows(
             root, index, lambda rows, is_new: cls(root, rows, max_file_size, is_index_new=is_new)
         )
-        store.remarks += remarks
+        store.remarks = [*store.remarks, *remarks]
         return store
 
     # -- reading --------------------------------------------------------------------------------
