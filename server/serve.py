@@ -23,6 +23,9 @@ log = logging.getLogger("peatkeep.server")
 SHUTDOWN_WAIT_S: Final = 2
 """What runs at the end may finish for so long; then it is cut off."""
 
+ONCE: Final = ("-reindex=false", "-recovery=0")
+"""Behind flags of an earlier start, these take back what was asked of that one only."""
+
 BACKLOG: Final = 1024
 
 M_ARENA_MAX: Final = -8  # <malloc.h>
@@ -157,6 +160,12 @@ def use_few_arenas() -> None:
         mallopt(M_ARENA_MAX, ARENAS)
 
 
+def restart_arguments(arguments: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Arguments for starting anew: the same and `more`, but what is done once is not done again."""
+    kept = [argument for argument in arguments if argument not in ONCE]
+    return [*kept, *ONCE, *more]
+
+
 def serve(
     config: LowConfig,
     *,
@@ -164,17 +173,25 @@ def serve(
     listen: str = "",
     environ: Mapping[str, str] | None = None,
     reindex: bool = False,
+    recovery: int = 0,
 ) -> int:
     """Serve until a signal says to stop; the exit code.
 
     ready: called with the server's URL when it answers. listen: instead of the configured one.
+    reindex, recovery: as of the topology.
     SIGINT and SIGTERM end it, SIGHUP starts the program anew with the same arguments.
     Raises ConfigError, Unavailable and what opening the stores raises.
     """
     use_few_arenas()
     bound = listen_on(listen or config.listen)
     try:
-        service = Service(config, environ=environ, address=address_text(bound), reindex=reindex)
+        service = Service(
+            config,
+            environ=environ,
+            address=address_text(bound),
+            reindex=reindex,
+            recovery=recovery,
+        )
         try:
             server = http_server(service, lambda: ready(service.world.base_url))
             service.restart = server.restart
@@ -186,6 +203,6 @@ def serve(
         bound.close()
     if server.wants_restart:
         log.info("starting anew")
-        arguments = [sys.executable, *sys.orig_argv[1:], *server.more_arguments]
-        os.execv(sys.executable, arguments)  # noqa: S606 - our own command line
+        arguments = restart_arguments(sys.orig_argv[1:], server.more_arguments)
+        os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - our own
     return 0

@@ -47,9 +47,11 @@ class Service:
         environ: Mapping[str, str] | None = None,
         address: str = "",
         reindex: bool = False,
+        recovery: int = 0,
     ) -> None:
         """environ: the environment, by default that of the process. address: `host:port`.
 
+        reindex, recovery: as of the topology.
         Raises ConfigError for a configuration that does not hold together, and what opening the
         stores raises.
         """
@@ -57,7 +59,7 @@ class Service:
         self.syncs: dict[str, Sync] = {}
         environ = os.environ if environ is None else environ
         auth = Auth([config.auth], LocalPeers(environ))
-        topology = Topology(config, reindex=reindex)
+        topology = Topology(config, reindex=reindex, recovery=recovery)
         try:
             self.world = World(config, topology, auth, environ, address=address)
             self.sighelpers = self._sighelpers()

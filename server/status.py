@@ -123,7 +123,7 @@ class Status:
         return chunked(answer)
 
     async def restart(self, request: Request) -> Response:
-        """Start anew with all flags kept; `reindex=on` adds -reindex."""
+        """Start anew with all flags kept; `reindex=on` adds -reindex, `recovery` -recovery."""
         restart = self._restart()
         if restart is None:
             raise HttpError(501, "This server can't restart itself")

@@ -8,7 +8,7 @@ from typing import Final, Self
 from ..blob import Ref, SizedRef
 from ..blobserver.hub import Hub
 from ..blobserver.registry import open_storage
-from ..blobserver.storage import Storage
+from ..blobserver.storage import Recoverable, Storage
 from ..errors import ConfigError, NotFound
 from ..index.index import Index, IndexRefused, Report
 from ..sorted.registry import open_kv
@@ -19,6 +19,9 @@ log = logging.getLogger("peatkeep.server")
 
 STORAGE = "storage-"
 INDEX = "storage-index"
+
+FORGETFUL: Final = 2
+"""The recovery that drops what is missing."""
 
 MOST_LOGGED: Final = 20
 """How many damaged or refused things of one store are named at opening."""
@@ -57,10 +60,15 @@ class Topology:
     Raises ConfigError for cycles and for references to prefixes that are none.
     """
 
-    def __init__(self, config: LowConfig, *, reindex: bool = False) -> None:
-        """reindex: throw the rows of every index away and make them anew before returning."""
+    def __init__(self, config: LowConfig, *, reindex: bool = False, recovery: int = 0) -> None:
+        """reindex: throw the rows of every index away and make them anew before returning.
+
+        recovery: 1 to make the rows of packed stores anew from what they hold, 2 to forget what
+        they hold no more as well.
+        """
         self._config = config
         self._reindex = reindex
+        self._recovery = recovery
         self._open: dict[str, Watched] = {}
         self._needs: dict[str, list[str]] = {}
         self._opening: list[str] = []
@@ -100,7 +108,14 @@ class Topology:
         if conf.handler == INDEX:
             return self._open_index(prefix, conf.args)
         store = open_storage(conf.handler, conf.args, self.storage)
-        _log_remarks(prefix, store.remarks)
+        try:
+            _log_remarks(prefix, store.remarks)
+            if self._recovery and isinstance(store, Recoverable):
+                log.info("recovering %s", prefix)
+                store.recover(forget_missing=self._recovery == FORGETFUL)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def _open_index(self, prefix: str, args: Mapping[str, object]) -> Storage:

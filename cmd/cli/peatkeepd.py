@@ -38,7 +38,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "--recovery",
     type=click.IntRange(0, 2),
     default=0,
-    help="Rebuild the index of packed blobs: 1 what is missing, 2 from nothing.",
+    help="Make the index of packed blobs anew: 1 what is there, 2 also forget what is missing.",
 )
 @switch("--keep-going", help="Start in spite of errors in the index.")
 @switch("--syslog", help="Log to the system's log too.")
@@ -76,12 +76,12 @@ def peatkeepd(
             listen,
             reindex=reindex,
             keep_going=keep_going,
-            recovery=recovery,
         )
         _log_to_stderr(syslog)
         if configuration is None:
             return None
-        return _serve(session.output, configuration, _teller(session.output, first, openbrowser))
+        ready = _teller(session.output, first, openbrowser)
+        return _serve(session.output, configuration, ready, recovery)
     except ConfigError as error:
         # Not raised: a configuration that can't be used is no wrong usage here, as in Perkeep.
         session.output.problem(error)
@@ -130,7 +130,7 @@ def _user(environ: Mapping[str, str]) -> str:
 
 
 def _configuration(
-    output: Output, location: str, listen: str, *, reindex: bool, keep_going: bool, recovery: int
+    output: Output, location: str, listen: str, *, reindex: bool, keep_going: bool
 ) -> "LowConfig | None":
     """Return the configuration to serve; None, its problems told, if it can't be."""
     from dataclasses import replace
@@ -141,8 +141,6 @@ def _configuration(
     listen = listen or found.listen or first_start.DEFAULT_LISTEN
     found = replace(found, listen=listen, source={**found.source, "listen": listen})
     problems = support.check_supported(found)
-    if recovery:
-        problems.append("-recovery needs blobpacked, which this version does not have yet")
     for problem in problems:
         output.problem(ConfigError("use", location, problem))
     if problems and Path(location).name == places.PERKEEP_SERVER_CONFIG:
@@ -169,7 +167,9 @@ def _log_to_stderr(syslog: bool) -> None:
     logging.getLogger().addHandler(handler)
 
 
-def _serve(output: Output, configuration: "LowConfig", ready: Callable[[str], None]) -> int:
+def _serve(
+    output: Output, configuration: "LowConfig", ready: Callable[[str], None], recovery: int
+) -> int:
     from ..server.config import tls
     from ..server.config.prepare import make_folders
     from ..server.serve import serve
@@ -181,7 +181,7 @@ def _serve(output: Output, configuration: "LowConfig", ready: Callable[[str], No
         fingerprint = tls.fingerprint(configuration.https_cert)
         output.note(f"self-signed certificate {configuration.https_cert}; its clients need")
         output.note(f'  "trustedCerts": ["{fingerprint}"]')
-    return serve(configuration, ready=ready, environ=os.environ)
+    return serve(configuration, ready=ready, environ=os.environ, recovery=recovery)
 
 
 def _teller(output: Output, first: "FirstStart | None", openbrowser: bool) -> Callable[[str], None]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from ..blob import Ref, SizedRef
 from ..errors import Corrupt, Invalid, NotFound, Unsupported
@@ -147,6 +147,15 @@ class Storage(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@runtime_checkable
+class Recoverable(Protocol):
+    """A store that keeps rows about its blobs, and can write them anew from what it holds."""
+
+    def recover(self, forget_missing: bool = False) -> None:
+        """forget_missing: also delete the rows of what is not there any more."""
+        ...
 
 
 def check_range(ref: Ref, offset: int, length: int, size: int) -> None:

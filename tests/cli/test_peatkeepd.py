@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,9 +37,12 @@ class Server:
         self.process = subprocess.Popen(
             [*PROGRAM, *words], stderr=subprocess.PIPE, text=True, env=os.environ
         )
-        assert self.process.stderr
         self.said = ""
         self.url = ""
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        assert self.process.stderr
         for line in self.process.stderr:
             self.said += line
             if line.startswith(READY):
@@ -64,6 +68,11 @@ class Server:
         with urllib.request.urlopen(request, timeout=10) as answer:
             data: bytes = answer.read()
             return data
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 @pytest.fixture
@@ -230,6 +239,24 @@ def test_a_configuration_of_perkeep_open_to_the_network_is_served_with_a_warning
     assert re.search(rf'warning: .*listen = ":{port}" is open to the network', server.said)
     assert server.stop() == 0
     assert not (folder.parent / "peatkeep").exists()
+
+
+def test_packed_stores_are_recovered_once_when_asked_for(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    changes = {"memoryStorage": False, "blobPath": str(tmp_path / "b"), "packRelated": True}
+    file = write_config(tmp_path / "c.json", free_port(), auth="none", **changes)
+    server = start("-recovery", "1", "--config", str(file))
+    assert server.said.count("recovering /bs/") == 1
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_until_ready()
+    assert server.said.count("recovering /bs/") == 1
+    restart = urllib.request.Request(server.url + "/status/restart", b"recovery=2")
+    with pytest.raises(urllib.error.HTTPError):  # the server it leads to is not there yet
+        urllib.request.build_opener(NoRedirect).open(restart, timeout=10)
+    server.wait_until_ready()
+    assert server.said.count("recovering /bs/") == 2
+    assert server.stop() == 0
 
 
 def test_https_without_files_is_served_with_a_certificate_of_its_own(

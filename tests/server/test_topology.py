@@ -1,12 +1,16 @@
 import logging
+import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from peatkeep.blob import Ref
+from peatkeep.blobserver.blobpacked import BlobPacked
 from peatkeep.blobserver.memory import Memory
 from peatkeep.errors import ConfigError
+from peatkeep.schema.filewriter import write_file
 from peatkeep.server.config.record import LowConfig, Prefix
 from peatkeep.server.topology import Topology
 from peatkeep.server.watched import Watched
@@ -111,3 +115,32 @@ def test_what_opening_finds_damaged_is_told(
         pass
     assert any("/packs/: " in said and "pack-00001" in said for said in caplog.messages)
     assert any(said.startswith(f"/packed/: {Ref.of(b'no zip')}: ") for said in caplog.messages)
+
+
+@pytest.mark.parametrize(("recovery", "is_forgotten"), [(0, False), (1, False), (2, True)])
+def test_recovery_reaches_the_packed_stores(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recovery: int, is_forgotten: bool
+) -> None:
+    for folder in ("small", "large"):
+        (tmp_path / folder).mkdir()
+    rows = {"type": "leveldb", "file": str(tmp_path / "rows")}
+    args = {"smallBlobs": "/small/", "largeBlobs": "/large/", "metaIndex": rows}
+    prefixes = {
+        "/small/": Prefix("storage-filesystem", {"path": str(tmp_path / "small")}),
+        "/large/": Prefix("storage-filesystem", {"path": str(tmp_path / "large")}),
+        "/packed/": Prefix("storage-blobpacked", args),
+    }
+    with Topology(config(prefixes)) as topology:
+        packed = topology.storage("/packed/")
+        blobs: list[tuple[Ref, bytes]] = []
+        write_file(lambda *blob: blobs.append(blob), [random.Random(1).randbytes(600_000)], {})
+        packed.receive_many(blobs)
+        assert isinstance(packed.inner, BlobPacked)
+        assert packed.inner.settle(20)
+    shutil.rmtree(tmp_path / "large" / "sha224")
+    with Topology(config(prefixes), recovery=recovery):
+        pass
+    caplog.clear()
+    with Topology(config(prefixes)):
+        pass
+    assert any("missing" in said for said in caplog.messages) is not is_forgotten
