@@ -119,14 +119,7 @@ class Client:
     @cached_property
     def storage(self) -> Remote:
         """The blobs below the path of the server's URL, if it has one, else its blobRoot."""
-        path = self.transport.address.path
-        found = self.discovery
-        return Remote(
-            self.transport,
-            f"{path}/" if path else found.blob_root,
-            has_multi_get=found.has_multi_get,
-            generation=found.generation,
-        )
+        return Remote.on(self.transport, self.discovery)
 
     @property
     def place(self) -> Place:

@@ -43,15 +43,7 @@ class Connection:
 
     def storage(self, prefix: str = "") -> Remote:
         """The blobs below a prefix: by default the path of the server's URL, else its blobRoot."""
-        path = self.transport.address.path
-        own = f"{path}/" if path else self.discovery.blob_root
-        is_primary = prefix in ("", own)
-        return Remote(
-            self.transport,
-            prefix or own,
-            has_multi_get=self.discovery.has_multi_get,
-            generation=self.discovery.generation if is_primary else None,
-        )
+        return Remote.on(self.transport, self.discovery, prefix)
 
     def search(self, operation: str, query: str = "", body: bytes | None = None) -> bytes:
         """The answer of the search handler, as it stands: a GET, or a POST where a body is given.

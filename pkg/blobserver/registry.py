@@ -20,6 +20,7 @@ BUILTIN: Final = {
     "placed": "peatkeep.blobserver.placed:Placed",
     "proxycache": "peatkeep.blobserver.proxycache:ProxyCache",
     "readonly": "peatkeep.blobserver.readonly:Readonly",
+    "remote": "peatkeep.blobserver.remote:Remote",
     "replica": "peatkeep.blobserver.replica:Replica",
     "retry": "peatkeep.blobserver.retry:Retry",
     "shard": "peatkeep.blobserver.shard:Shard",

@@ -1,6 +1,7 @@
 """The suite against every built-in storage."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ import pytest
 from peatkeep.blobserver.cond import Cond
 from peatkeep.blobserver.conformance import StorageSuite
 from peatkeep.blobserver.filesystem import FileSystem
+from peatkeep.blobserver.forward import Forward
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import BUILTIN, open_storage
 from peatkeep.blobserver.replica import Replica
 from peatkeep.blobserver.storage import Storage
 from tests.blobserver.combinators import OVER, Make
+from tests.blobserver.small_server import small_server
 
 
 def cond(_: Path) -> Storage:
@@ -32,6 +35,21 @@ def diskpacked(folder: Path) -> Storage:
     return open_storage("diskpacked", {"path": str(folder)}, lambda _: Memory())
 
 
+class OfAServer(Forward):
+    """A remote store of a server that ends with it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        server = self._stack.enter_context(small_server())
+        server.allows_remove = True
+        args = {"url": server.url, "auth": "none"}
+        store = open_storage("remote", args, lambda _: Memory())
+        super().__init__(self._stack.enter_context(store))
+
+    def close(self) -> None:
+        self._stack.close()
+
+
 def over_memory(combine: Callable[[Make], Storage]) -> Callable[[Path], Storage]:
     return lambda _: combine(Memory)
 
@@ -43,6 +61,7 @@ EMPTY_STORES: dict[str, Callable[[Path], Storage]] = {
     "diskpacked": diskpacked,
     "localdisk": LocalDisk,
     "memory": lambda _: Memory(),
+    "remote": lambda _: OfAServer(),
     "replica": lambda folder: Replica([LocalDisk(folder), Memory()]),
 }
 

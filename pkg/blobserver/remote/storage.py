@@ -4,16 +4,19 @@ import http.client
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from ...blob import MAX_BLOB_SIZE, Ref, SizedRef, parse_ref
 from ...errors import Corrupt, Forbidden, Invalid, NotFound, StoreError, Unavailable
+from ...sorted.options import Options
 from .. import framing
 from ..storage import Generation, Storage
+from .discovery import Discovery, discover
 from .multipart import upload_body
 from .transport import MAX_UNDER_WAY, Response, Transport, status_error
 
@@ -52,28 +55,77 @@ class Uploaded(NamedTuple):
 class Remote(Storage):
     """The blobs below one prefix of a server. A blob is durable there once acknowledged.
 
-    prefix: as discovery names it, such as `/bs/`; operations are at `<prefix>camli/`.
+    prefix: as discovery names it, such as `/bs/`; operations are at `<prefix>camli/`. Without
+    one, the server is asked where its blobs are, and what it can do, when that is first needed.
     has_multi_get: whether the server offers `fetch-blobs`. generation: from discovery.
     """
 
     def __init__(
         self,
         transport: Transport,
-        prefix: str,
+        prefix: str = "",
         *,
         has_multi_get: bool = False,
         generation: Generation | None = None,
     ) -> None:
         self.transport = transport
-        self._root = transport.path_of(prefix).rstrip("/") + "/camli/"
-        self.has_multi_get = has_multi_get
+        self._prefix = prefix
+        self._has_multi_get = has_multi_get
         self._generation = generation
         self._unsynced: dict[Ref, bytes] = {}
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
+    @classmethod
+    def on(cls, transport: Transport, found: Discovery, prefix: str = "") -> Self:
+        """The blobs below a prefix: by default the path of the server's URL, else its blobRoot."""
+        own = _path_prefix(transport) or found.blob_root
+        return cls(
+            transport,
+            prefix or own,
+            has_multi_get=found.has_multi_get,
+            generation=found.generation if prefix in ("", own) else None,
+        )
+
+    @classmethod
+    def from_config(cls, args: Mapping[str, object], _: Callable[[str], Storage]) -> Self:
+        """Arguments: url, auth; skipStartupCheck, trustedCert (optional).
+
+        url: of the server, or with a path, of its blobs. Unless the check is skipped, one blob
+        is listed: raises Unavailable, Forbidden, Corrupt. Such a store has no generation: a
+        server that is running for long would not learn of a new one.
+        """
+        with Options("storage-remote", args) as options:
+            url, auth = options.string("url"), options.string("auth")
+            skips_check = options.boolean("skipStartupCheck", False)
+            trusted = options.string("trustedCert", "")
+        transport = Transport(url, auth, trusted_certs=[trusted] if trusted else ())
+        store = cls(transport, _path_prefix(transport))
+        if not skips_check:
+            try:
+                next(store.enumerate(), None)
+            except BaseException:
+                store.close()
+                raise
+        return store
+
     def __str__(self) -> str:
+        if not self._prefix:
+            return str(self.transport)
         return f"{self.transport.address.origin}{self._root.removesuffix('camli/')}"
+
+    @cached_property
+    def _discovery(self) -> Discovery:
+        return discover(self.transport)
+
+    @cached_property
+    def _root(self) -> str:
+        prefix = self._prefix or self._discovery.blob_root
+        return self.transport.path_of(prefix).rstrip("/") + "/camli/"
+
+    @property
+    def has_multi_get(self) -> bool:
+        return self._has_multi_get if self._prefix else self._discovery.has_multi_get
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -341,6 +393,12 @@ class Remote(Storage):
         self.transport.close()
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _path_prefix(transport: Transport) -> str:
+    """The prefix that the server's URL names itself, or ""."""
+    path = transport.address.path
+    return f"{path}/" if path else ""
 
 
 def batches(blobs: Iterable[Blob]) -> Iterator[list[Blob]]:
