@@ -21,7 +21,7 @@ from .derived import (
     snapshot_key,
 )
 from .rows import OWN
-from .snapshot import Snapshot, decode, encode, take
+from .snapshot import NOTHING_KNOWN, Snapshot, decode, encode, take
 from .view import View
 
 PAGE_SIZE: Final = 256
@@ -135,6 +135,9 @@ class Settler:
             for old in _order_keys(decode(before), permanode):
                 batch.delete(old)
         snapshot = take(self._view, permanode)
+        if snapshot == NOTHING_KNOWN:
+            batch.delete(key)
+            return
         value = encode(snapshot)
         if len(value) > MAX_VALUE_SIZE:
             # Too long for a row: only what leads to its other keys is kept.

@@ -1,6 +1,6 @@
 """What a permanode is now, by all claims about it: kept in rows, so that searches read one each."""
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,10 @@ class Snapshot(NamedTuple):
     place: Place | None
     attributes: Attributes
     anyones: Attributes
+
+
+NOTHING_KNOWN: Final = Snapshot(False, None, None, None, {}, {})
+"""Without claims: no row is kept for this."""
 
 
 def take(view: View, permanode: Ref) -> Snapshot:

@@ -1,0 +1,109 @@
+"""The rows that searches read: in step with the others, whatever happens in between."""
+
+import pytest
+
+from peatkeep.blob import Ref
+from peatkeep.index.corpus import Corpus
+from peatkeep.index.derived import (
+    DERIVED_KEY,
+    created_key,
+    derived_rows,
+    has_prefix_key,
+    mirrored,
+    read_created_key,
+)
+from peatkeep.index.snapshot import decode, encode, take
+from tests.index import make
+from tests.index.corpus import Row, World, corpus, difference, shuffled
+
+
+def usual() -> list[Row]:
+    world = World()
+    world.add(corpus(), batch=1000)
+    return world.search_rows()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_settling_after_every_few_blobs_gives_the_same_rows(seed: int) -> None:
+    world = World()
+    blobs = shuffled(corpus(), 20 + seed)
+    for start in range(0, len(blobs), 5):
+        world.add(blobs[start : start + 5], batch=5)
+        world.index.settle()
+    assert difference(world.search_rows(), usual()) == []
+
+
+def test_an_index_without_these_rows_gets_them_when_opened() -> None:
+    world = World()
+    world.add(corpus(), batch=1000)
+    for key, _ in world.search_rows():
+        world.kv.delete(key)
+    world.kv.delete(DERIVED_KEY)
+    assert difference(world.restarted().search_rows(), usual()) == []
+
+
+def test_other_owners_have_other_snapshots() -> None:
+    world = World()
+    world.add(corpus(), batch=1000)
+    world.index.settle()
+    stranger = World(world.kv, world.blobs, owner_key_ids=("0" * 16,))
+    stranger.index.settle()
+    view = stranger.index.view
+    for permanode in Corpus(view).of_type("permanode"):
+        assert Corpus(view).snapshot(permanode) == take(view, permanode)
+        assert take(view, permanode).attributes == {}
+
+
+def test_a_mark_that_a_crash_left_does_no_harm() -> None:
+    world = World()
+    world.add(corpus(), batch=1000)
+    rows = world.search_rows()
+    for permanode in Corpus(world.index.view).of_type("permanode"):
+        world.kv.set(b"pk|dirty|" + permanode.encode(), b"")
+    assert difference(world.restarted().search_rows(), rows) == []
+
+
+def test_attributes_too_long_for_a_row_are_found() -> None:
+    permanode = make.permanode("long")
+    values = [f"{number:04d}" * 50 for number in range(400)]
+    claims = [make.claim(permanode[0], f"attribute{n}", value) for n, value in enumerate(values)]
+    world = World()
+    world.add([make.key(), permanode, *claims], batch=500)
+    world.index.settle()
+    snapshot = Corpus(world.index.view).snapshot(permanode[0])
+    assert sorted(value for [value] in snapshot.attributes.values()) == values
+
+
+def test_a_value_too_long_for_a_key_is_found_by_its_digest() -> None:
+    permanode = make.permanode("long value")
+    value = "über " * 500
+    world = World()
+    world.add([make.key(), permanode, make.claim(permanode[0], "note", value)], batch=9)
+    found = Corpus(world.index.view)
+    assert list(found.with_value("note", value)) == [permanode[0]]
+    assert list(found.values("note", "x")) == [(None, permanode[0])]
+    assert len(has_prefix_key("a" * 1000, value)) < 500
+
+
+def test_times_sort_newest_first_and_refs_descending() -> None:
+    refs = [Ref("sha1-" + "0" * 40), Ref("sha224-" + "0" * 56), Ref("sha224-" + "f" * 56)]
+    times_ns = [-62_167_219_200 * 10**9, -1, 0, 1, 253_402_300_799 * 10**9]
+    pairs = [(time_ns, ref) for time_ns in times_ns for ref in refs]
+    keys = [created_key(*pair) for pair in pairs]
+    assert sorted(keys) == keys[::-1]
+    assert [read_created_key(key) for key in keys] == pairs
+    assert all(mirrored(mirrored(ref)) == ref for ref in refs)
+
+
+def test_snapshots_survive_their_row() -> None:
+    world = World()
+    world.add(corpus(), batch=1000)
+    for permanode in Corpus(world.index.view).of_type("permanode"):
+        snapshot = take(world.index.view, permanode)
+        assert decode(encode(snapshot)) == snapshot
+
+
+def test_a_key_over_the_limit_is_left_out() -> None:
+    ref = "foo-" + "a" * 256
+    claim = f"claim|{ref}|K|D|C".encode(), f"set-attribute|{'a' * 200}|{'b' * 300}|S".encode()
+    assert [key for key, _ in derived_rows(claim)] == [f"pk|dirty|{ref}".encode()]
