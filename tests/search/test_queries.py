@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.index.corpus import vectors
+from peatkeep.search.endpoint import answer_query
+from tests.index import make
+from tests.index.corpus import World, vectors
 
-from .asking import Json, ask, ask_text, differences, refs_of
+from .asking import Json, ask, ask_text, differences, refs_of, world
 
 
 def in_order(value: Any) -> Any:
@@ -78,3 +80,64 @@ def test_every_listed_difference_is_a_defect_of_a_vector_and_the_other_way_round
     defects = {case["id"] for case in cases if {"defect", "deletedInResults"} & case.keys()}
     assert differences("query").keys() == defects
     assert differences("words").keys() <= {case["id"] for case in cases if case["status"] == 500}
+
+
+@pytest.mark.parametrize("sort", ["-created", "-mod"])
+@pytest.mark.parametrize("limit", [1, 7, 95])
+def test_pages_have_every_result_once_also_those_before_1970(sort: str, limit: int) -> None:
+    request = {"constraint": {"camliType": "permanode"}, "sort": sort, "limit": -1}
+    everything = refs_of(ask(request))
+    request["limit"] = limit
+    pages: list[str] = []
+    while True:
+        answer = ask(request)
+        pages += refs_of(answer)
+        if "continue" not in answer.body:
+            break
+        request["continue"] = answer.body["continue"]
+    assert pages == everything
+
+
+def test_an_explanation_tells_what_was_looked_at() -> None:
+    explained = ask({"expression": "tag:paris title:eiffel", "explain": True}).body["explain"]
+    assert explained["sources"] == ["tag = paris", "values of title …"]
+    assert explained["tested"] == explained["matched"] == 1
+    assert "tag = paris" in explained["candidates"]
+
+
+def test_a_query_is_given_up_when_it_takes_too_long() -> None:
+    body = b'{"constraint": {"anything": true}, "limit": -1}'
+    answer = answer_query(world().index, body, 0, patience_s=-1.0)
+    assert answer.status == 503
+    assert answer.body["errorType"] == "Service Unavailable"
+
+
+def test_what_arrives_is_found_by_the_next_query() -> None:
+    fresh = World()
+    permanode = make.permanode("fresh")
+    fresh.add([make.key(), permanode])
+    request = {"expression": "tag:fresh"}
+    assert refs_of(ask(request, fresh)) == []
+    tagged = make.claim(permanode[0], "tag", "fresh")
+    fresh.add([tagged])
+    assert refs_of(ask(request, fresh)) == [permanode[0]]
+    deleted = make.delete(tagged[0])
+    fresh.add([deleted])
+    assert refs_of(ask(request, fresh)) == []
+    fresh.add([make.delete(deleted[0])])
+    assert refs_of(ask(request, fresh)) == [permanode[0]]
+
+
+def test_named_searches_in_a_circle_are_refused() -> None:
+    fresh = World()
+    permanode, text = make.permanode("circle"), make.blob(b"named:circle")
+    fresh.add(
+        [
+            *(make.key(), permanode, text),
+            make.claim(permanode[0], "camliNamedSearch", "circle"),
+            make.claim(permanode[0], "camliContent", text[0]),
+        ]
+    )
+    answer = ask({"expression": "named:circle"}, fresh)
+    assert answer.status == 500
+    assert "Over 10 named searches within each other" in answer.body["error"]
