@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from peatkeep.blobserver.memory import Memory
+from peatkeep.blobserver.registry import open_storage
 from peatkeep.cli.common import PK, run
 from peatkeep.cli.pk import pk
 from peatkeep.sorted.registry import open_kv
@@ -25,8 +27,8 @@ def unpack(vectors_dir: Path, tmp_path: Path) -> Unpack:
     return unpacked
 
 
-def rows_of(folder: Path) -> dict[str, str]:
-    with open_kv({"type": "leveldb", "file": str(folder / "index.leveldb")}) as rows:
+def rows_of(folder: Path, name: str = "index.leveldb") -> dict[str, str]:
+    with open_kv({"type": "leveldb", "file": str(folder / name)}) as rows:
         return {key.decode(): value.decode() for key, value in rows.find()}
 
 
@@ -71,3 +73,48 @@ def test_a_missing_pack_is_named(unpack: Unpack, capsys: pytest.CaptureFixture[s
     folder = unpack("damaged-diskpacked") / "missing-middle-pack" / "blobs"
     assert reindex(folder, "-overwrite") == 1
     assert "pack-00001.blobs is missing" in capsys.readouterr().err
+
+
+def test_the_index_is_found_where_high_level_configurations_have_it(unpack: Unpack) -> None:
+    folder = unpack("diskpacked") / "blobs"
+    before = rows_of(folder)
+    name = "diskpacked-index.leveldb"
+    (folder / "index.leveldb").rename(folder / name)
+    ref = min(before)
+    with open_kv({"type": "leveldb", "file": str(folder / name)}) as rows:
+        rows.delete(ref.encode())
+    assert reindex(folder) == 2
+    assert reindex(folder, "-overwrite") == 0
+    assert rows_of(folder, name) == before
+    assert not (folder / "index.leveldb").exists()
+
+
+def test_of_two_indexes_none_is_chosen(unpack: Unpack, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = unpack("diskpacked") / "blobs"
+    shutil.copytree(folder / "index.leveldb", folder / "diskpacked-index.leveldb")
+    assert reindex(folder, "-overwrite") == 1
+    assert "index.leveldb and diskpacked-index.leveldb" in capsys.readouterr().err
+
+
+def test_the_index_of_the_configured_folder_is_the_configured_one(
+    unpack: Unpack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unpack("diskpacked") / "blobs"
+    before = rows_of(folder)
+    index = {"type": "leveldb", "file": str(tmp_path / "elsewhere.leveldb")}
+    args = {"path": str(folder), "metaIndex": index}
+    prefixes = {"/bs/": {"handler": "storage-diskpacked", "handlerArgs": args}}
+    values = {"handlerConfig": True, "auth": "none", "prefixes": prefixes}
+    monkeypatch.setenv("PK_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "server-config.json").write_text(json.dumps(values))
+    assert run(pk, PK, ["reindex-diskpacked", "-overwrite"]) == 0
+    assert rows_of(tmp_path, "elsewhere.leveldb") == before
+
+
+def test_a_store_that_is_open_is_left_alone(
+    unpack: Unpack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = unpack("diskpacked") / "blobs"
+    with open_storage("diskpacked", {"path": str(folder)}, lambda _: Memory()):
+        assert reindex(folder, "-overwrite") != 0
+    assert "in use" in capsys.readouterr().err
