@@ -10,6 +10,7 @@ from ..blob import Ref
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, NotFound, StoreError
 from ..sorted.kv import KeyValue
+from .derived import DIRTY
 from .extract import Outcome, extract
 from .layout import prepare, wipe
 from .rows import STATE_KEY, have_key, parse_have
@@ -129,8 +130,10 @@ class Index:
     def settle(self) -> None:
         """Bring the rows that searches read in step with what has arrived."""
         while self._settler.has_work():
-            with self._lock:
-                self._settler.settle_page()
+            start = DIRTY
+            while start:
+                with self._lock:
+                    start = self._settler.settle_page(start)
 
     def close(self) -> None:
         """Make all rows durable, and give them back."""
