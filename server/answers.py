@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -97,6 +97,20 @@ def typed(body: bytes, content_type: str, status: int = 200) -> Response:
     answer = Response(body, status)
     answer.headers["Content-Type"] = content_type
     return answer
+
+
+def joined(pieces: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+    """Join pieces until there are so many bytes, that each hop to a thread brings a good deal."""
+    window: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        window.append(piece)
+        size += len(piece)
+        if size >= size_bytes:
+            yield b"".join(window)
+            window, size = [], 0
+    if window:
+        yield b"".join(window)
 
 
 def sized_json(found: Iterable[SizedRef]) -> str:

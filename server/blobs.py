@@ -14,7 +14,7 @@ from ..blobserver.hub import Hub
 from ..blobserver.receive import check, receive
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, StoreError
-from .answers import HttpError, bad_request, raw_json, sized_json, typed
+from .answers import HttpError, bad_request, joined, raw_json, sized_json, typed
 from .auth import Right
 from .bridge import Bridge
 from .forms import Form, body_of, drain, form_of, whole_number
@@ -182,16 +182,7 @@ async def unsupported(request: Request) -> Response:
 
 def windows(storage: Storage, refs: Iterable[Ref]) -> Iterator[bytes]:
     """The frames for these blobs, a bounded number of bytes at a time."""
-    window: list[bytes] = []
-    size = 0
-    for piece in framing.frames(storage.fetch_many(refs)):
-        window.append(piece)
-        size += len(piece)
-        if size >= FETCH_WINDOW_BYTES:
-            yield b"".join(window)
-            window, size = [], 0
-    if window:
-        yield b"".join(window)
+    yield from joined(framing.frames(storage.fetch_many(refs)), FETCH_WINDOW_BYTES)
 
 
 def numbered_refs(form: Form, limit: int) -> list[Ref]:

@@ -10,7 +10,7 @@ from ..errors import Corrupt, Invalid, NotFound
 from ..index.mime import sniff
 from ..schema.filereader import FileReader
 from ..schema.parse import Schema, parse_object
-from .answers import HttpError
+from .answers import HttpError, joined
 
 PAGE_BYTES: Final = 1024 * 1024
 """What one hop into the library brings of a file."""
@@ -79,16 +79,7 @@ def missing_chunk(storage: Storage, reader: FileReader, offset: int, length: int
 
 def pages(storage: Storage, reader: FileReader, offset: int, length: int) -> Iterator[bytes]:
     """The bytes from `offset`, about PAGE_BYTES at a time."""
-    window: list[bytes] = []
-    size = 0
-    for piece in reader.stream(offset, length, storage.fetch_many):
-        window.append(piece)
-        size += len(piece)
-        if size >= PAGE_BYTES:
-            yield b"".join(window)
-            window, size = [], 0
-    if window:
-        yield b"".join(window)
+    yield from joined(reader.stream(offset, length, storage.fetch_many), PAGE_BYTES)
 
 
 def content_type(reader: FileReader, *, inline: bool) -> str:

@@ -71,9 +71,7 @@ class LocalDisk(Storage):
         descriptor, identity, _ = self._open(ref, path)
         try:
             if self._verified.knows(ref, identity):
-                check_range(ref, offset, length, identity.size)
-                self._files.seek(descriptor, offset)
-                return self._files.read_all(descriptor, min(length, identity.size - offset))
+                return self._part(ref, descriptor, identity.size, offset, length)
         except OSError as error:
             raise translate(error, "fetch", path) from error
         finally:
@@ -84,13 +82,16 @@ class LocalDisk(Storage):
         path = path_of(self._root, ref)
         descriptor, identity, _ = self._open(ref, path)
         try:
-            check_range(ref, offset, length, identity.size)
-            self._files.seek(descriptor, offset)
-            return self._files.read_all(descriptor, min(length, identity.size - offset))
+            return self._part(ref, descriptor, identity.size, offset, length)
         except OSError as error:
             raise translate(error, "fetch", path) from error
         finally:
             self._files.close(descriptor)
+
+    def _part(self, ref: Ref, descriptor: int, size: int, offset: int, length: int) -> bytes:
+        check_range(ref, offset, length, size)
+        self._files.seek(descriptor, offset)
+        return self._files.read_all(descriptor, min(length, size - offset))
 
     def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
         for ref in dict.fromkeys(refs):

@@ -96,36 +96,28 @@ class Retry(Forward):
 
     def fetch_many(self, refs: Iterable[Ref]) -> Iterator[Found]:
         left = list(refs)[::-1]
-        attempts = _Attempts(self)
-        while left:
-            try:
-                for found in self._inner.fetch_many(left[::-1]):
-                    left.pop()
-                    attempts = _Attempts(self)
-                    yield found
-            except Unavailable as error:
-                attempts.wait_after(error)
+        for found in self._resumed(lambda: self._inner.fetch_many(left[::-1])):
+            left.pop()
+            yield found
 
     def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
         left = dict.fromkeys(refs)
-        attempts = _Attempts(self)
-        while True:
-            try:
-                for found in self._inner.stat(list(left)):
-                    left.pop(found.ref, None)
-                    attempts = _Attempts(self)
-                    yield found
-            except Unavailable as error:
-                attempts.wait_after(error)
-            else:
-                return
+        for found in self._resumed(lambda: self._inner.stat(list(left))):
+            left.pop(found.ref, None)
+            yield found
 
     def enumerate(self, after: str = "") -> Iterator[SizedRef]:
+        listing = self._resumed(lambda: self._inner.enumerate(after))
+        for found in listing:
+            after = found.ref  # where the listing begins anew
+            yield found
+
+    def _resumed(self, begin: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """begin: called anew after a failure; yields what comes behind what was yielded."""
         attempts = _Attempts(self)
         while True:
             try:
-                for found in self._inner.enumerate(after):
-                    after = found.ref
+                for found in begin():
                     attempts = _Attempts(self)
                     yield found
             except Unavailable as error:
