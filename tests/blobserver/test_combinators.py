@@ -75,7 +75,8 @@ def test_nothing_that_a_store_can_do_is_left_to_the_slow_defaults(kind: type[Sto
 def test_every_public_call_is_known_here() -> None:
     public = {name for name, _ in inspect.getmembers(Storage) if not name.startswith("_")}
     primitives = {"fetch", "write_many", "sync", "stat", "enumerate", "remove"}
-    assert public == {*OPTIONAL, *primitives, "receive", "reset_generation", "close"}
+    of_the_store_itself = {"close", "recover", "remarks"}
+    assert public == {*OPTIONAL, *primitives, *of_the_store_itself, "receive", "reset_generation"}
 
 
 def calls_of(store: Storage) -> list[Callable[[], object]]:

@@ -47,12 +47,17 @@ def make_ref() -> Target:
     return target
 
 
+MODIFIED = "Thu, 10 Jun 2010 23:42:15 GMT"
+
+
 def make_range() -> Target:
-    from peatkeep.server.ranges import BadRange, not_modified_since, spans
+    from peatkeep.server.ranges import BadRange, precondition, range_counts, spans
 
     def target(data: bytes) -> None:
         size, text = int.from_bytes(data[:3]), data[3:].decode("latin-1")
-        not_modified_since(text, "Thu, 10 Jun 2010 23:42:15 GMT")
+        for name in ("if-modified-since", "if-unmodified-since", "if-range"):
+            precondition({name: text}, MODIFIED)
+            range_counts({name: text}, MODIFIED)
         try:
             found = spans(text, size)
         except BadRange:
