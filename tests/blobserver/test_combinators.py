@@ -75,7 +75,7 @@ def test_nothing_that_a_store_can_do_is_left_to_the_slow_defaults(kind: type[Sto
 def test_every_public_call_is_known_here() -> None:
     public = {name for name, _ in inspect.getmembers(Storage) if not name.startswith("_")}
     primitives = {"fetch", "write_many", "sync", "stat", "enumerate", "remove"}
-    of_the_store_itself = {"close", "recover", "remarks"}
+    of_the_store_itself = {"close", "remarks"}
     assert public == {*OPTIONAL, *primitives, *of_the_store_itself, "receive", "reset_generation"}
 
 
