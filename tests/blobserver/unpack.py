@@ -1,9 +1,10 @@
 """Golden storage directories, unpacked into a temporary folder."""
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
+
+from tests.archives import extract_all
 
 SETS = Path(__file__).parent.parent / "vectors" / "storage"
 
@@ -15,6 +16,5 @@ def manifest(name: str) -> dict[str, Any]:
 
 def unpack(name: str, folder: Path) -> Path:
     """Unpack a set; returns its folder."""
-    with tarfile.open(SETS / f"{name}.tar.xz") as archive:
-        archive.extractall(folder, filter="tar")
+    extract_all(SETS / f"{name}.tar.xz", folder)
     return folder / name

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from peatkeep.blobserver.registry import open_storage
 from peatkeep.cli.common import PK, run
 from peatkeep.cli.pk import pk
 from peatkeep.sorted.registry import open_kv
+from tests.archives import extract_all
 
 Unpack = Callable[[str], Path]
 
@@ -20,8 +20,7 @@ Unpack = Callable[[str], Path]
 @pytest.fixture
 def unpack(vectors_dir: Path, tmp_path: Path) -> Unpack:
     def unpacked(name: str) -> Path:
-        with tarfile.open(vectors_dir / "storage" / f"{name}.tar.xz") as archive:
-            archive.extractall(tmp_path, filter="data")
+        extract_all(vectors_dir / f"storage/{name}.tar.xz", tmp_path)
         return tmp_path / name
 
     return unpacked

@@ -1,7 +1,6 @@
 """Homes of Perkeep's servers, each with its own default stores, are served whole and in place."""
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,14 @@ from peatkeep import places
 from peatkeep.blob import Ref
 from peatkeep.server.config import load
 from peatkeep.server.service import Service
+from tests.archives import extract_all
 
 HOMES = ["perkeepd-default-leveldb", "perkeepd-default-sqlite", "perkeepd-packblobs-leveldb"]
 
 
 @pytest.fixture(params=HOMES)
 def home(request: pytest.FixtureRequest, tmp_path: Path, vectors_dir: Path) -> Path:
-    with tarfile.open(vectors_dir / "storage" / f"{request.param}.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    extract_all(vectors_dir / f"storage/{request.param}.tar.xz", tmp_path)
     return tmp_path / str(request.param)
 
 

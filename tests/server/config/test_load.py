@@ -1,7 +1,6 @@
 """Files to records: syntax, paths, places."""
 
 import json
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from peatkeep import places
 from peatkeep.errors import ConfigError
 from peatkeep.server.config import load, redact, support, syntax
 from peatkeep.server.config.record import LowConfig, Prefix
+from tests.archives import extract_all
 
 KEY_ID = "D4DEEB67AB332011"
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -185,8 +185,7 @@ def test_a_password_in_the_clear_on_the_network_is_warned_of() -> None:
     "name", ["perkeepd-default-leveldb", "perkeepd-default-sqlite", "perkeepd-packblobs-leveldb"]
 )
 def test_a_home_of_perkeep_is_found_and_can_be_served(tmp_path: Path, name: str) -> None:
-    with tarfile.open(VECTORS / f"storage/{name}.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    extract_all(VECTORS / f"storage/{name}.tar.xz", tmp_path)
     environ = {"HOME": str(tmp_path / name)}
     file = places.server_config_file(environ)
     assert file == tmp_path / name / ".config/perkeep/server-config.json"
