@@ -8,7 +8,7 @@ from datetime import tzinfo
 from typing import Final, NamedTuple, Protocol
 
 from ..blob import Ref, SizedRef
-from ..errors import StoreError
+from ..errors import Invalid, StoreError
 from ..schema.chunker import FIRST_CHUNK_SIZE, cuts
 from ..schema.filetree import FileTree, PartMembers, part_members
 from ..schema.filewriter import WholeRef
@@ -116,7 +116,7 @@ class FileStorer:
             is_unchanged = is_same(stat, os.fstat(descriptor))
         ref = Ref.of(text)
         last.append((ref, text))
-        stored = StoredFile(ref, stat.st_size, whole, _mtime_ns_of(members, stat), is_unchanged)
+        stored = StoredFile(ref, stat.st_size, whole, self._mtime_ns(members, stat), is_unchanged)
         group.finish(last, lambda error: done(error, stored), vivify=self.options.vivify)
         return ref
 
@@ -136,6 +136,16 @@ class FileStorer:
             text = inode_blob(node)
             last.append((Ref.of(text), text))
         return members
+
+    def _mtime_ns(self, members: Mapping[str, object], stat: os.stat_result) -> int:
+        """The mtime in the members: that of the file, unless a picture told another."""
+        text = members.get("unixMtime")
+        if self.options.exif_zone is None or not isinstance(text, str):
+            return stat.st_mtime_ns
+        try:
+            return parse_time(text)
+        except Invalid:  # a year above 9999, which can be written and not read
+            return stat.st_mtime_ns
 
     def _text(
         self,
@@ -191,11 +201,6 @@ def _taken(descriptor: int, stat: os.stat_result, zone: tzinfo) -> dict[str, obj
 
     taken_ns = exif_time_ns(FileSource(descriptor, stat.st_size), zone)
     return {} if taken_ns is None else {"unixMtime": format_time(taken_ns)}
-
-
-def _mtime_ns_of(members: Mapping[str, object], stat: os.stat_result) -> int:
-    text = members.get("unixMtime")
-    return parse_time(text) if isinstance(text, str) else stat.st_mtime_ns
 
 
 def _digests(pieces: Iterator[bytes], hash_names: tuple[str, ...]) -> dict[str, Ref]:

@@ -9,7 +9,6 @@ from errno import ENODATA, ENOTSUP, ENXIO
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from ..errors import Unavailable
 from ..schema.node import MAX_HOLES, Extent, NodeStat
@@ -184,6 +183,8 @@ class FileSource:
 
 def local_zone(name: str) -> tzinfo:
     """The time zone of this machine. name: what the variable TZ says, "" where it is not set."""
+    from zoneinfo import ZoneInfo  # slow to import, and hardly ever asked for
+
     with suppress(OSError, ValueError, LookupError):
         if name:
             return ZoneInfo(name.removeprefix(":"))
