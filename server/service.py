@@ -5,8 +5,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from ..blob import Ref
-from ..errors import ConfigError
+from ..errors import ConfigError, Corrupt, Invalid, NotFound
 from ..index.index import Index
+from ..schema.signing import verify
 from .app import App
 from .auth import Auth
 from .blobs import Blobs
@@ -170,13 +171,23 @@ def _ui(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 def _share(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     world = service.world
     view = service.index(prefix, conf).view
+    storage = world.topology.storage(text_arg(prefix, conf, "blobRoot"))
+
+    def is_made_by_owner(claim: str) -> bool:
+        signed = verify(storage.fetch(Ref.trusted(claim)), storage)
+        return signed.key_id in view.owner_key_ids
 
     def is_deleted(ref: Ref) -> bool:
-        return view.is_deleted(ref)
+        try:
+            # Whoever may upload may delete the owner's delete claim: that brings no share back.
+            return view.is_deleted(ref, is_made_by_owner)
+        except (Invalid, NotFound, Corrupt):
+            # Nor does a claim that got lost.
+            return True
 
     share = Share(
         prefix,
-        world.topology.storage(text_arg(prefix, conf, "blobRoot")),
+        storage,
         world.bridge,
         is_deleted=is_deleted,
         is_owner=view.owner_key_ids.__contains__,

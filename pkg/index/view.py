@@ -1,6 +1,6 @@
 """Everything that is read from the rows: blobs, claims, deletions, files, places."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby, islice
 from typing import Final
@@ -86,25 +86,29 @@ class View:
 
     # -- claims ---------------------------------------------------------------------------------
 
-    def is_deleted(self, ref: str) -> bool:
-        """Whether a delete claim on this permanode or claim stands, that is, is not deleted."""
+    def is_deleted(self, ref: str, counts: Callable[[str], bool] | None = None) -> bool:
+        """Whether a delete claim on this permanode or claim stands, that is, is not deleted.
+
+        counts: whether a delete claim is looked at, for a caller who cares who made it; None: all.
+        """
         # A stack of our own, for chains of any length. A blob can't name one that names it, but
         # rows can be damaged: what is on the path already is passed over.
         verdicts: dict[str, bool] = {}
-        path = {ref: self._deleters(ref)}
+        path = {ref: self._deleters(ref, counts)}
         while path:
             current, deleters = next(reversed(path.items()))
             unknown = next((d for d in deleters if d not in verdicts and d not in path), None)
             if unknown is not None and all(verdicts.get(d, True) for d in deleters):
-                path[unknown] = self._deleters(unknown)
+                path[unknown] = self._deleters(unknown, counts)
                 continue
             verdicts[current] = not all(verdicts.get(deleter, True) for deleter in deleters)
             del path[current]
         return verdicts[ref]
 
-    def _deleters(self, ref: str) -> list[str]:
+    def _deleters(self, ref: str, counts: Callable[[str], bool] | None) -> list[str]:
         rows = self._rows.prefixed(f"deleted|{ref}|".encode())
-        return [key.decode().rpartition("|")[2] for key, _ in rows]
+        deleters = (key.decode().rpartition("|")[2] for key, _ in rows)
+        return [deleter for deleter in deleters if counts is None or counts(deleter)]
 
     def claims(self, permanode: str, key_ids: Sequence[str] | None = None) -> list[Claim]:
         """The claims about a permanode, deleted ones too, by date and then by ref.

@@ -89,6 +89,20 @@ def test_a_deleted_share_stays_deleted_after_a_restart(tmp_path: Path) -> None:
         assert get(server, share, ref) == 401
 
 
+def test_a_stranger_can_neither_take_a_share_back_nor_bring_it_back(server: RunningServer) -> None:
+    storage = store_of(server)
+    ref = stored.file(storage, "mine.txt", b"mine still")
+    stranger = read_ring(create_key())[0]
+    share = shared(server, ref)
+    stored.claim(storage, stranger, claims.delete(share))
+    assert get(server, share, ref) == 200
+    delete = stored.claim(storage, own_key(server), claims.delete(share))
+    stored.claim(storage, stranger, claims.delete(delete))
+    assert get(server, share, ref) == 401
+    stored.claim(storage, own_key(server), claims.delete(delete))
+    assert get(server, share, ref) == 200
+
+
 def test_a_large_directory_is_shared_whole(server: RunningServer) -> None:
     """One with more members than a set holds is a set of sets."""
     storage = store_of(server)
