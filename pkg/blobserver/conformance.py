@@ -108,12 +108,14 @@ class StorageSuite:
         assert list(storage.enumerate()) == []
 
     def test_the_largest_blob_is_kept_whole(self, storage: Storage) -> None:
-        data = bytes(range(256)) * (MAX_BLOB_SIZE // 256)
+        # A store that adds to what it is given takes a little less.
+        size = getattr(storage, "max_blob_size", MAX_BLOB_SIZE)
+        data = bytes(range(256)) * (size // 256)
         ref = Ref.of(data)
         receive(storage, ref, data)
         assert storage.fetch(ref) == data
-        assert storage.fetch_range(ref, MAX_BLOB_SIZE - 3, 100) == data[-3:]
-        assert list(storage.enumerate()) == [SizedRef(ref, MAX_BLOB_SIZE)]
+        assert storage.fetch_range(ref, size - 3, 100) == data[-3:]
+        assert list(storage.enumerate()) == [SizedRef(ref, size)]
 
     def test_any_content_comes_back(self, storage: Storage) -> None:
         contents = [

@@ -11,6 +11,7 @@ BUILTIN: Final = {
     "blobpacked": "peatkeep.blobserver.blobpacked:BlobPacked",
     "cond": "peatkeep.blobserver.cond:Cond",
     "diskpacked": "peatkeep.blobserver.diskpacked:DiskPacked",
+    "encrypt": "peatkeep.blobserver.encrypt:Encrypt",
     "faulty": "peatkeep.blobserver.faulty:Faulty",
     "limited": "peatkeep.blobserver.limited:Limited",
     "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",

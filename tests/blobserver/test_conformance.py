@@ -8,6 +8,8 @@ import pytest
 
 from peatkeep.blobserver.cond import Cond
 from peatkeep.blobserver.conformance import StorageSuite
+from peatkeep.blobserver.encrypt import Encrypt
+from peatkeep.blobserver.encrypt.sealing import Sealer
 from peatkeep.blobserver.filesystem import FileSystem
 from peatkeep.blobserver.forward import Forward
 from peatkeep.blobserver.localdisk import LocalDisk
@@ -15,7 +17,9 @@ from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import BUILTIN, open_storage
 from peatkeep.blobserver.replica import Replica
 from peatkeep.blobserver.storage import Storage
+from peatkeep.sorted.memory import MemoryKeyValue
 from tests.blobserver.combinators import OVER, Make
+from tests.blobserver.encrypt.stores import TEST_ONLY_IDENTITY
 from tests.blobserver.small_server import small_server
 
 
@@ -33,6 +37,10 @@ def blobpacked(folder: Path) -> Storage:
 
 def diskpacked(folder: Path) -> Storage:
     return open_storage("diskpacked", {"path": str(folder)}, lambda _: Memory())
+
+
+def encrypt(_: Path) -> Storage:
+    return Encrypt(Sealer(TEST_ONLY_IDENTITY), Memory(), Memory(), MemoryKeyValue())
 
 
 class OfAServer(Forward):
@@ -59,6 +67,7 @@ EMPTY_STORES: dict[str, Callable[[Path], Storage]] = {
     "blobpacked": blobpacked,
     "cond": cond,
     "diskpacked": diskpacked,
+    "encrypt": encrypt,
     "localdisk": LocalDisk,
     "memory": lambda _: Memory(),
     "remote": lambda _: OfAServer(),
