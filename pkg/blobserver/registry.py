@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Final, Protocol
 
-from ..errors import ConfigError
+from ..errors import ConfigError, Unsupported
+from ..sorted.registry import needs
 from .storage import Storage
 
 BUILTIN: Final = {
+    "azure": "peatkeep.blobserver.objects:Azure",
     "blobpacked": "peatkeep.blobserver.blobpacked:BlobPacked",
     "cond": "peatkeep.blobserver.cond:Cond",
     "diskpacked": "peatkeep.blobserver.diskpacked:DiskPacked",
     "encrypt": "peatkeep.blobserver.encrypt:Encrypt",
     "faulty": "peatkeep.blobserver.faulty:Faulty",
+    "googlecloudstorage": "peatkeep.blobserver.objects:GoogleCloudStorage",
     "limited": "peatkeep.blobserver.limited:Limited",
     "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",
     "memory": "peatkeep.blobserver.memory:Memory",
@@ -24,13 +28,17 @@ BUILTIN: Final = {
     "remote": "peatkeep.blobserver.remote:Remote",
     "replica": "peatkeep.blobserver.replica:Replica",
     "retry": "peatkeep.blobserver.retry:Retry",
+    "s3": "peatkeep.blobserver.objects:S3",
     "shard": "peatkeep.blobserver.shard:Shard",
     "union": "peatkeep.blobserver.union:Union",
 }
 """Type name -> "module:class". Modules are imported when they are asked for."""
 
-ALIASES: Final = {"filesystem": "localdisk"}
+ALIASES: Final = {"azurestorage": "azure", "b2": "s3", "filesystem": "localdisk"}
 """Names that Perkeep's configurations use where ours is another."""
+
+EXTRAS: Final = {kind: ("s3", "obstore") for kind in ("azure", "googlecloudstorage", "s3")}
+"""Type name -> the extra that it needs, and a module which that brings."""
 
 ENTRY_POINTS: Final = "peatkeep.storage"
 """The entry point group by which other distributions add types; each names such a class."""
@@ -50,7 +58,8 @@ class StorageClass(Protocol):
 def open_storage(kind: str, args: Mapping[str, object], resolve: Resolve) -> Storage:
     """Open a store by its type, with or without `storage-` before it, and its handlerArgs.
 
-    Raises ConfigError for an unknown type or arguments that do not fit it, and what opening raises.
+    Raises ConfigError for an unknown type or arguments that do not fit it, Unsupported when an
+    extra is not installed, and what opening raises.
     """
     name = kind.removeprefix("storage-")
     return _class_of(ALIASES.get(name, name)).from_config(args, resolve)
@@ -59,6 +68,9 @@ def open_storage(kind: str, args: Mapping[str, object], resolve: Resolve) -> Sto
 def _class_of(name: str) -> StorageClass:
     found: StorageClass
     if name in BUILTIN:
+        extra, brought = EXTRAS.get(name, ("", ""))
+        if extra and find_spec(brought) is None:
+            raise Unsupported("open", f"storage of type {name!r}", needs(extra))
         module, _, class_name = BUILTIN[name].partition(":")
         found = getattr(import_module(module), class_name)
         return found
