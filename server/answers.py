@@ -83,6 +83,11 @@ def json_text(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False).translate(_GO_ESCAPES) + "\n"
 
 
+def compact_json(value: object) -> str:
+    """The same in one line, as messages have it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_GO_ESCAPES)
+
+
 def json_answer(value: object, status: int = 200) -> Response:
     return raw_json(json_text(value), status)
 

@@ -23,10 +23,7 @@ class App:
         self._auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-            return
-        request = Request(scope, receive)
+        request = Request(_as_request(scope), receive)
         try:
             answer = await self._answer(request)
         except ClientDisconnect:
@@ -67,7 +64,7 @@ class App:
                 if not self._auth.allows(request, route.right):
                     return typed(b"", HTML) if mount.stealth else unauthorized(request)
                 if is_foreign(request):
-                    raise HttpError(403, "Cross-origin request refused.")
+                    raise route.foreign or HttpError(403, "Cross-origin request refused.")
             return await route.handler(request)
         except HttpError as error:
             return http_error(request, error)
@@ -83,6 +80,13 @@ class App:
 
 class BrokenOff(Exception):
     """An answer that could not be finished; its connection is closed."""
+
+
+def _as_request(scope: Scope) -> Scope:
+    """The handshake of a websocket as the request that it is."""
+    if scope["type"] != "websocket":
+        return scope
+    return {**scope, "type": "http", "method": "GET", "connection": {}, "is_socket": True}
 
 
 def _with_query(request: Request, path: str) -> str:

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from .config.record import Limits
+from .sockets import is_sound
 
 UNWANTED_BYTES: Final = 64 * 1024 * 1024
 """How much of a body that nobody wants any more is read, so that the client sees the answer."""
@@ -86,6 +87,14 @@ class LimitedProtocol(HttpToolsProtocol):
         # What belongs to the body has been counted by now, if the header ended in this piece.
         if self._in_header and self._header_bytes > self.limits.header_bytes:
             self._refuse(431, "the header is too large")
+
+    def _should_upgrade_to_ws(self) -> bool:
+        """Anything but a sound handshake at a place for websockets is an ordinary request."""
+        path = self.url.partition(b"?")[0]
+        return path.endswith(b"/ws") and is_sound(self.scope["method"], dict(self.headers))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Its answer says it."""
 
     def handle_websocket_upgrade(self) -> None:
         # From here on the websocket protocol sees to its own deadlines.

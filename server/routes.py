@@ -11,10 +11,12 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .answers import HttpError
 from .auth import Right
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+GET = ("GET",)
 READ = ("GET", "HEAD")
 POST = ("POST",)
 PUT = ("PUT",)
@@ -27,6 +29,7 @@ class Route(NamedTuple):
     methods: empty means any. path: below the mount's prefix; a final `*` stands for anything,
     also nothing. right: what the client must hold; Right.NONE is open to everybody.
     when: a further condition on the request, named in `name`.
+    foreign: what pages of other sites are told, where the protocol fixes it.
     """
 
     methods: tuple[str, ...]
@@ -34,6 +37,7 @@ class Route(NamedTuple):
     right: Right
     handler: Handler
     when: Callable[[Request], bool] | None = None
+    foreign: HttpError | None = None
 
     def matches(self, method: str, path: str, request: Request) -> bool:
         if self.methods and method not in self.methods:

@@ -10,37 +10,49 @@ from starlette.responses import Response
 
 from ..index.index import Index
 from ..search.endpoint import answer as answer_search
-from .answers import json_answer, json_error, plain
+from .answers import HttpError, json_answer, json_error
 from .auth import Right
 from .bridge import Bridge
 from .forms import body_of
-from .routes import ANY, Route
+from .livesearch import LiveSearches
+from .routes import ANY, GET, Route
+from .sockets import NO_HANDSHAKE, VERSION_HEADER
 
 BODY_BYTES: Final = 1024 * 1024
 MAX_PARAMETERS: Final = 2000
 
-_WEBSOCKET = ("GET", "ws")
+FOREIGN: Final = HttpError(403, f"Forbidden\n{NO_HANDSHAKE}", headers=VERSION_HEADER)
 
 
 class Search:
     """Mounted at `/my-search/`; the part `camli/search/` of a path may be missing."""
 
-    def __init__(self, prefix: str, index: Index, bridge: Bridge) -> None:
+    def __init__(self, prefix: str, index: Index, bridge: Bridge, live: LiveSearches) -> None:
         self._prefix = prefix
         self._index = index
         self._bridge = bridge
+        self._live = live
 
     @property
     def routes(self) -> Sequence[Route]:
-        return (Route(ANY, "*", Right.ALL, self.answer),)
+        return (
+            Route(GET, "camli/search/ws", Right.ALL, self.converse, foreign=FOREIGN),
+            Route(GET, "ws", Right.ALL, self.converse, foreign=FOREIGN),
+            Route(ANY, "*", Right.ALL, self.answer),
+        )
+
+    async def converse(self, request: Request) -> Response:
+        """A live search; whoever gets here without a socket sent no sound handshake."""
+        if not request.scope.get("is_socket"):
+            headers = VERSION_HEADER if "upgrade" in request.headers else None
+            raise HttpError(400, f"Bad Request\n{NO_HANDSHAKE}", headers=headers)
+        if self._live.is_full:
+            raise HttpError(503, "too many live searches")
+        return self._live.answer()
 
     async def answer(self, request: Request) -> Response:
         path = request.scope["path"].removeprefix(self._prefix)
         name = path.removeprefix("camli/search/")
-        if (request.method, name) == _WEBSOCKET:
-            if "upgrade" not in request.headers:
-                return plain("Bad Request\nNot a websocket handshake", 400)
-            return json_error("ws: live searches are not part of this version", 501)
         body = await body_of(request, BODY_BYTES) if request.method == "POST" else b""
         try:
             pairs = parse_qsl(

@@ -17,6 +17,7 @@ from ..errors import ConfigError, Unavailable
 from .config.record import LowConfig
 from .limits import protocol_class
 from .service import Service
+from .sockets import MESSAGE_BYTES, PING_EVERY_S, PONG_WAIT_S, LimitedSocket
 
 log = logging.getLogger("peatkeep.server")
 
@@ -130,7 +131,11 @@ def http_server(
     settings = uvicorn.Config(
         service.app,
         http=protocol_class(config.limits),
-        ws="none",
+        ws=LimitedSocket,
+        ws_max_size=MESSAGE_BYTES,
+        ws_ping_interval=PING_EVERY_S,
+        ws_ping_timeout=PONG_WAIT_S,
+        ws_per_message_deflate=False,
         loop=loop,
         lifespan="off",
         interface="asgi3",

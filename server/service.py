@@ -16,6 +16,7 @@ from .debug import Debug, RecentLog
 from .discovery import Discovery
 from .help import Help
 from .importer import Importer
+from .livesearch import LiveSearches
 from .peers import LocalPeers
 from .root import Root
 from .routes import Mount
@@ -58,6 +59,7 @@ class Service:
         """
         self.restart: Restart | None = None
         self.syncs: dict[str, Sync] = {}
+        self.status_pages: list[Status] = []
         environ = os.environ if environ is None else environ
         auth = Auth([config.auth], LocalPeers(environ))
         topology = Topology(config, reindex=reindex, recovery=recovery)
@@ -96,6 +98,10 @@ class Service:
     @property
     def sighelper(self) -> SigHelper | None:
         return next(iter(self.sighelpers.values()), None)
+
+    def status(self) -> dict[str, object] | None:
+        """What the status page says; None where there is none."""
+        return self.status_pages[0].document() if self.status_pages else None
 
     def index(self, prefix: str, conf: Prefix) -> Index:
         """The index that a handler names in its argument `index`. Raises ConfigError."""
@@ -196,7 +202,8 @@ def _share(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 
 
 def _search(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
-    search = Search(prefix, service.index(prefix, conf), service.world.bridge)
+    index, bridge = service.index(prefix, conf), service.world.bridge
+    search = Search(prefix, index, bridge, LiveSearches(index, bridge, service.status))
     yield Mount(prefix, "search", search.routes, conf.internal)
 
 
@@ -211,6 +218,7 @@ def _sync(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 
 def _status(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     status = Status(prefix, service.world, service.syncs, lambda: service.restart)
+    service.status_pages.append(status)
     yield Mount(prefix, "status", status.routes, conf.internal)
 
 

@@ -3,6 +3,7 @@
 Only the target of a delete claim is left to the writer, who knows what is indexed.
 """
 
+from collections.abc import Iterator
 from datetime import tzinfo
 from typing import Final, NamedTuple
 
@@ -51,6 +52,18 @@ class Outcome(NamedTuple):
     deletion: Claim | None = None
     needs: Ref | None = None
     refused: str = ""
+
+
+def subjects(outcome: Outcome) -> Iterator[Ref]:
+    """Yield the blobs about which something is known by this one; nothing for mere data."""
+    if outcome.needs is not None or outcome.refused or not outcome.mime.startswith(SCHEMA_MIME):
+        return
+    yield outcome.ref
+    if outcome.deletion is not None and outcome.deletion.target is not None:
+        yield outcome.deletion.target
+    for key, _ in outcome.rows:
+        if key.startswith(b"claim|"):
+            yield Ref.trusted(key.split(b"|", 2)[1].decode())
 
 
 def extract(ref: Ref, data: bytes, blobs: Fetcher, zone: tzinfo) -> Outcome:

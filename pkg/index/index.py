@@ -11,7 +11,7 @@ from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, NotFound, StoreError
 from ..sorted.kv import KeyValue
 from .derived import DIRTY
-from .extract import Outcome, extract
+from .extract import Outcome, extract, subjects
 from .layout import prepare, wipe
 from .rows import STATE_KEY, have_key, parse_have
 from .settle import Settler
@@ -54,6 +54,12 @@ class Report(NamedTuple):
 Progress = Callable[[int], None]
 """Called now and then with the number of blobs done."""
 
+Watcher = Callable[[set[Ref]], None]
+"""Called with the schema blobs, and with the subjects of the claims, that have been indexed.
+
+In the thread of the uploader: must be quick and must not raise.
+"""
+
 
 class Index:
     """Rows of blobs. Safe to use from many threads; one at a time writes.
@@ -88,6 +94,7 @@ class Index:
         self._writer = Writer(rows, blobs, self.view)
         self._settler = Settler(rows, self.view, blobs)
         self.storage: Final = IndexStorage(rows, self.receive)
+        self._watchers: list[Watcher] = []
         self._owed: set[Ref] = set()  # arrived, but what waits for them could not be tried
         self._is_behind = False  # whether stored blobs are known to be without rows
         if catch_up:
@@ -135,6 +142,15 @@ class Index:
                 with self._lock:
                     start = self._settler.settle_page(start)
 
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Register a watcher of what is indexed from now on. Returns what unregisters it."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def depending_on(self, changed: Ref) -> Iterator[Ref]:
+        """Yield the permanodes for which something follows from a blob or a claim on it."""
+        return self._settler.affected(changed)
+
     def close(self) -> None:
         """Make all rows durable, and give them back."""
         with self._lock:
@@ -171,15 +187,24 @@ class Index:
         """Commit outcomes; those that lacked what has arrived meanwhile are worked out again."""
         with self._lock:
             applied = self._writer.apply(outcomes, arrived, woken_by)
+        self._tell(outcomes)
         refused, woken = applied.refused, applied.woken
         while applied.retry:
             source = LocalFirst({}, self._blobs)
             outcomes = self._extract_all(self._fetched(applied.retry), source)
             with self._lock:
                 applied = self._writer.apply(outcomes, (), woken_by, applied.retry)
+            self._tell(outcomes)
             refused |= applied.refused
             woken |= applied.woken
         return Applied(refused, woken, {})
+
+    def _tell(self, outcomes: Iterable[Outcome]) -> None:
+        watchers = list(self._watchers)
+        changed = {ref for outcome in outcomes for ref in subjects(outcome)} if watchers else ()
+        if changed:
+            for watcher in watchers:
+                watcher(set(changed))
 
     def _wake(self, arrived: set[Ref], source: LocalFirst) -> None:
         """Try all that waited for these blobs, and then what waited for those."""

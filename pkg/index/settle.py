@@ -90,7 +90,7 @@ class Settler:
         # In one commit with the snapshots at the end of it, or an earlier one: a crash in between
         # leaves a mark too many, never one too few.
         permanodes = dict.fromkeys(
-            permanode for key in marks for permanode in self._affected(key[len(DIRTY) :].decode())
+            permanode for key in marks for permanode in self.affected(key[len(DIRTY) :].decode())
         )
         for permanode in permanodes:
             self._take(batch, permanode)
@@ -112,7 +112,7 @@ class Settler:
             return False
         return self._view.is_deleted(ref)
 
-    def _affected(self, changed: str) -> Iterator[Ref]:
+    def affected(self, changed: str) -> Iterator[Ref]:
         """The permanodes whose snapshots depend on what has changed."""
         meta = self._view.meta(changed)
         kind = None if meta is None else meta.camli_type

@@ -10,7 +10,7 @@ from ..index.endpoints import Answer, Pairs
 from ..index.endpoints import answer as answer_lookup
 from ..index.index import Index
 from .named import StoreNames
-from .request import read_query, token_of
+from .request import Query, read_query, token_of
 from .search import search
 
 PATIENCE_S: Final = 30.0
@@ -51,9 +51,19 @@ def _failed(error: StoreError, status: HTTPStatus) -> Answer:
 
 
 def _answered(index: Index, body: bytes, now_ns: int, patience_s: float) -> Json:
+    asked = read_asked(index, body, now_ns, patience_s)
+    return answer_asked(index, asked, now_ns, patience_s)
+
+
+def read_asked(index: Index, body: bytes, now_ns: int, patience_s: float) -> Query:
+    """What a body asks for; names in it stand for what is stored now. Raises Invalid."""
     index.settle()
+    return read_query(body, StoreNames(Corpus(index.view), index.blobs, now_ns, patience_s))
+
+
+def answer_asked(index: Index, asked: Query, now_ns: int, patience_s: float) -> Json:
+    """The members of the answer to a query. Raises Invalid, Unavailable, Unsupported."""
     corpus = Corpus(index.view)
-    asked = read_query(body, StoreNames(corpus, index.blobs, now_ns, patience_s))
     found = search(asked, corpus, now_ns, patience_s)
     answer: Json = {"blobs": [{"blob": ref} for ref in found.refs] or None, "description": None}
     if asked.describe is not None:
