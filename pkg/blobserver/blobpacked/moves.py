@@ -60,18 +60,24 @@ class Moves:
                 self._removed_meanwhile = None
 
     def pack_in(self, pack: Pack, data: bytes, whole_offset: int) -> None:
-        """Store a pack, then its rows, then remove the loose copies of what it holds."""
-        self._large.receive(pack.ref, data)
-        self._large.fetch(pack.ref)  # raises unless it is there and right
+        """Store a pack, then its rows, then remove the loose copies of what it holds.
+
+        Removals wait meanwhile. What was removed while the pack was made is marked first: a crash
+        behind the pack, before its rows, must not bring it back.
+        """
         with self._alone:
             removed = self._removed_meanwhile or set()
+            if removed.intersection(blob.ref for blob in pack.blobs):
+                mark = Batch()
+                set_removed(mark, pack.ref, self._now_s())
+                self._rows.commit(mark)
+            self._large.receive(pack.ref, data)
+            self._large.fetch(pack.ref)  # raises unless it is there and right
             blobs = {blob.ref: blob for blob in pack.blobs if blob.ref not in removed}
             batch = Batch()
             set_part(batch, pack, whole_offset)
             for ref, blob in blobs.items():
                 set_place(batch, ref, Place(blob.size, pack.ref, blob.offset))
-            if removed.intersection(blob.ref for blob in pack.blobs):
-                set_removed(batch, pack.ref, self._now_s())
             self._rows.commit(batch)
             self._survey.missing.discard(pack.ref)
             self._survey.aside.pop(pack.ref, None)

@@ -5,14 +5,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Final, NamedTuple, Self
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from ...blob import Ref, SizedRef
-from ...errors import Corrupt, Invalid, NotFound, StoreError, Unavailable, Unsupported
+from ...errors import ConfigError, Corrupt, Invalid, NotFound, StoreError, Unavailable, Unsupported
 from ...schema.parse import parse_object
 from ...sorted.kv import KeyValue
 from ...sorted.options import Options
-from ...sorted.registry import open_kv
+from ..diskpacked.rowstore import open_rows
 from ..storage import Generation, Storage, StreamedBlob
 from .bundle import related_files, write_bundles
 from .moves import Moves
@@ -78,13 +79,31 @@ class BlobPacked(Storage):
             self._worker.add(_Job("resume", whole))
 
     @classmethod
-    def from_config(cls, args: Mapping[str, object], resolve: Callable[[str], Storage]) -> Self:
-        """Arguments: smallBlobs, largeBlobs, metaIndex; keepGoing, which changes nothing."""
+    def from_config(
+        cls, args: Mapping[str, object], resolve: Callable[[str], Storage]
+    ) -> "BlobPacked":
+        """Arguments: smallBlobs, largeBlobs, metaIndex; keepGoing, which changes nothing.
+
+        A damaged index is set aside and made anew from the zips.
+        """
         with Options("storage-blobpacked", args) as options:
             small, large = options.string("smallBlobs"), options.string("largeBlobs")
             rows = options.table("metaIndex")
             options.boolean("keepGoing", False)
-        return cls(resolve(small), resolve(large), open_kv(rows))
+        if not rows:
+            raise ConfigError("configure", "storage-blobpacked, metaIndex", "needs a type")
+        loose, zips = resolve(small), resolve(large)
+
+        def use(index: KeyValue, _is_new: bool) -> "BlobPacked":
+            try:
+                return cls(loose, zips, index)
+            except BaseException:
+                index.close()
+                raise
+
+        store, remarks = open_rows(Path(), rows, use)
+        store.remarks = [*remarks, *store.remarks]
+        return store
 
     # -- reading --------------------------------------------------------------------------------
 
