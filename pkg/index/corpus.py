@@ -12,6 +12,7 @@ from .derived import (
     CREATED,
     cell,
     created_key,
+    end_prefix,
     has_beginning_key,
     has_prefix_key,
     is_listed_type,
@@ -21,10 +22,12 @@ from .derived import (
     read_created_key,
     snapshot_key,
     type_prefix,
+    word_prefix,
 )
 from .rows import Meta, esc, parse_meta, time_of_reverse, unesc
 from .snapshot import Snapshot, decode, take
 from .view import View
+from .words import piece_of, wordless_beginnings
 
 _META: Final = b"meta:"
 
@@ -121,6 +124,25 @@ class Corpus:
                 yield unesc(value), Ref.trusted(permanode)
         for permanode in self._refs(head + b"#"):
             yield None, Ref.trusted(permanode)
+
+    def containing(self, attribute: str, part: str) -> Iterator[tuple[str | None, Ref | None]]:
+        """Yield as `values` does those that ever had a value with this text in it, any case.
+
+        Values come as None, as they are not known here; others than asked for are among them.
+        """
+        piece = piece_of(part)
+        if not piece:
+            yield from self.values(attribute, part=part)
+            return
+        for key, _ in self.view.scan(end_prefix(attribute, piece)):
+            yield "", None
+            word = key.decode().rpartition("|")[2]
+            for permanode in self._refs(word_prefix(attribute, word)):
+                yield None, permanode
+        for permanode in self._refs(word_prefix(attribute, "#")):
+            yield None, permanode
+        for beginning in wordless_beginnings(part):
+            yield from self.values(attribute, beginning, part)
 
     def within(self, south: float, west: float, north: float, east: float) -> Iterator[Ref]:
         """Yield the permanodes in a rectangle and some around it, those not deleted.

@@ -4,22 +4,26 @@ Each follows from one other row alone, so they can be made again at any time.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from ..blob import Ref
 from ..schema.claims import ADD_ATTRIBUTE, SET_ATTRIBUTE
 from ..sorted.kv import MAX_KEY_SIZE
-from .rows import SCHEMA_MIME, Row, esc
+from .rows import SCHEMA_MIME, Row, esc, unesc
+from .words import ends_of, words_of
 
 DERIVED_KEY: Final = b"pk|derived"
-DERIVED_VERSION: Final = b"1"
+DERIVED_VERSION: Final = b"2"
 DIRTY: Final = b"pk|dirty|"
 HAS: Final = b"pk|has|"
 TYPE: Final = b"pk|type|"
 PARENT: Final = b"pk|parent|"
 NAME: Final = b"pk|name|"
 MIME: Final = b"pk|mime|"
-DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME)
+WORD: Final = b"pk|word|"
+END: Final = b"pk|end|"
+DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, WORD, END)
 
 _LONGEST_ATTRIBUTE: Final = 200
 _LONGEST_VALUE: Final = 300
@@ -69,7 +73,38 @@ def _of_claim(key: bytes, value: bytes) -> list[Row]:
     if kind in (SET_ATTRIBUTE, ADD_ATTRIBUTE):
         head = f"{_short(attribute, _LONGEST_ATTRIBUTE)}|{_short(text, _LONGEST_VALUE)}"
         rows.append((f"pk|has|{head}|{permanode}".encode(), b""))
+        rows += _of_words(_short(attribute, _LONGEST_ATTRIBUTE), unesc(text), permanode)
     return rows
+
+
+def _of_words(attribute: str, value: str, permanode: str) -> list[Row]:
+    words = words_of(value)
+    if words is None:
+        return [(f"pk|word|{attribute}|#|{permanode}".encode(), b"")]
+    rows: list[Row] = []
+    for word in words:
+        escaped, ends = _ends(attribute, word)
+        rows.append((f"pk|word|{attribute}|{escaped}|{permanode}".encode(), b""))
+        rows += ends
+    return rows
+
+
+@lru_cache(maxsize=10_000)
+def _ends(attribute: str, word: str) -> tuple[str, list[Row]]:
+    """The word as keys have it, and the rows by which its ends lead to it."""
+    escaped = _short(esc(word), _LONGEST_VALUE)
+    keys = (f"pk|end|{attribute}|{esc(end)}|{escaped}" for end in ends_of(word))
+    return escaped, [(key.encode(), b"") for key in keys]
+
+
+def end_prefix(attribute: str, piece: str) -> bytes:
+    """Before the rest and the word in keys of words that contain the piece."""
+    return f"pk|end|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|{esc(piece)}".encode()
+
+
+def word_prefix(attribute: str, word: str) -> bytes:
+    """Before the permanode. word: as keys of ends have it; `#`: too many words to list."""
+    return f"pk|word|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|{word}|".encode()
 
 
 def _of_deletion(key: bytes, _: bytes) -> list[Row]:

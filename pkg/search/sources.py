@@ -149,13 +149,21 @@ def _by_text(attribute: str, test: StringConstraint, facts: Facts) -> Source:
         refs = facts.corpus.with_value(attribute, test.equals)
         return Source(f"{attribute} = {test.equals}", 3, refs)
     beginning = "" if test.regexp or test.case_insensitive else test.has_prefix
-    part = "" if test.regexp else test.contains
-    pairs = facts.corpus.values(attribute, beginning, part)
+    part = "" if test.regexp else _longest_part(test)
+    if beginning or not part:
+        pairs = facts.corpus.values(attribute, beginning, part)
+    else:
+        pairs = facts.corpus.containing(attribute, part)
     matching = (
         ref if value is None or (ref is not None and string_matches(test, value)) else None
         for value, ref in pairs
     )
     return Source(f"values of {attribute} {beginning}…", 5 if beginning else 8, matching)
+
+
+def _longest_part(test: StringConstraint) -> str:
+    """What every value that passes holds, in whatever case."""
+    return max(test.equals, test.contains, test.has_prefix, test.has_suffix, key=len)
 
 
 def _of_relation(test: RelationConstraint, at_ns: int | None, facts: Facts) -> list[Source]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from ..errors import Unsupported
 from ..index.attributes import Place
+from ..index.words import folded
 from .constraint import (
     FloatConstraint,
     IntConstraint,
@@ -69,19 +70,6 @@ def string_matches(test: StringConstraint, text: str) -> bool:
 
 def _byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
-
-
-def folded(text: str) -> str:
-    """Equal for texts that differ in case only, by Unicode's simple folding (one to one)."""
-    return text.lower() if text.isascii() else "".join(map(_folded_char, text))
-
-
-@lru_cache(maxsize=4096)
-def _folded_char(char: str) -> str:
-    for fold in (char.casefold(), char.lower()):
-        if len(fold) == 1:
-            return fold
-    return char
 
 
 _Search = Callable[[str], object]
