@@ -6,12 +6,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from peatkeep.blob import Ref
+from peatkeep.blobserver.encrypt.store import AGREEMENT
 from peatkeep.blobserver.filesystem import FileSystem
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import open_storage
 from peatkeep.blobserver.storage import Storage
 from peatkeep.schema.text import encode
+from tests.blobserver.encrypt.stores import TEST_ONLY_IDENTITY
 
 MAX_PACK_BYTES = 300_000
 """Packs are small here, so that a run makes several."""
@@ -77,11 +79,32 @@ def _blobpacked(folder: Path, stack: ExitStack) -> Storage:
     return stack.enter_context(open_storage("blobpacked", args, stores.__getitem__))
 
 
+def _encrypt(folder: Path, stack: ExitStack) -> Storage:
+    sealed, metas, key = folder / "sealed", folder / "metas", folder / "key"
+    for place in (sealed, metas):
+        place.mkdir(parents=True, exist_ok=True)
+    if not key.exists():
+        key.touch(0o600)
+        key.write_text(TEST_ONLY_IDENTITY + "\n")
+    args = {
+        "I_AGREE": AGREEMENT,
+        "keyFile": str(key),
+        "blobs": "/sealed/",
+        "meta": "/metas/",
+        "metaIndex": {"type": "leveldb", "file": str(folder / "index.leveldb")},
+    }
+    stores = {"/sealed/": LocalDisk(sealed), "/metas/": LocalDisk(metas)}
+    for store in stores.values():
+        stack.enter_context(store)
+    return stack.enter_context(open_storage("encrypt", args, stores.__getitem__))
+
+
 STORES: dict[str, Open] = {
     "localdisk": _localdisk,
     "diskpacked": _diskpacked,
     "diskpacked-sqlite": lambda folder, stack: _diskpacked(folder, stack, "sqlite"),
     "blobpacked": _blobpacked,
+    "encrypt": _encrypt,
 }
 
 PLANTED: dict[str, Open] = {
