@@ -72,7 +72,7 @@ class Connection:
             frames.GOODBYE: self._goodbye_came,
             frames.DATA: self._data_came,
         }
-        self._outbox.add_urgent(frames.frame(frames.HELLO, 0, 0, frames.hello_body(hello)))
+        self._said_hello = False
 
     @staticmethod
     def _check(hello: Hello) -> None:
@@ -187,6 +187,9 @@ class Connection:
         who asks only when the socket takes bytes lets urgent frames overtake. budget_bytes: how
         large it may be, about; blobs are cut to it, small frames are not.
         """
+        if not self._said_hello:
+            self._said_hello = self._spoke = True
+            return frames.frame(frames.HELLO, 0, 0, frames.hello_body(self.hello))
         message = self._outbox.message(
             min(budget_bytes, self.peer.message_bytes), self._first_frames()
         )
@@ -197,7 +200,7 @@ class Connection:
     @property
     def has_output(self) -> bool:
         """Whether something waits to be sent, perhaps for credit."""
-        return bool(self._outbox) or self._has_first_frames()
+        return not self._said_hello or bool(self._outbox) or self._has_first_frames()
 
     def goodbye(self, code: int = 0, text: str = "") -> None:
         """Begin nothing new; what runs goes on. Then send what is left until `is_finished`."""
