@@ -9,6 +9,7 @@ from ...sorted.kv import Batch, KeyValue
 from .lines import Line, Place
 
 _KEY: Final = b"key"
+_SEEKING: Final = b"seeking"
 
 
 class Known:
@@ -16,7 +17,8 @@ class Known:
 
     `m:<meta ref>` -> number of lines; `w:<ref>/<meta ref>` -> place: what that meta blob says;
     `r:<sealed ref>` -> the ref while it is being removed, `` when it was removed: what an older
-    meta blob says of it counts no more; `d:<meta ref>`: is damaged; `key` -> the public key.
+    meta blob says of it counts no more; `d:<meta ref>`: is damaged; `key` -> the public key;
+    `seeking`: see `set_seeking`.
     """
 
     def __init__(self, rows: KeyValue) -> None:
@@ -28,6 +30,16 @@ class Known:
 
     def set_recipient(self, recipient: str) -> None:
         self._rows.set(_KEY, recipient.encode())
+
+    def is_seeking(self) -> bool:
+        return self._rows.get(_SEEKING) is not None
+
+    def set_seeking(self, is_seeking: bool) -> None:
+        """Whether sealed blobs without a name are to be looked for, also after a crash."""
+        if is_seeking:
+            self._rows.set(_SEEKING, b"1")
+        elif self.is_seeking():
+            self._rows.delete(_SEEKING)
 
     # -- meta blobs -----------------------------------------------------------------------------
 

@@ -133,8 +133,20 @@ class Metas:
                 for meta, place in self._known.said_of(line.ref)
                 if place.sealed in gone
             }
-            if naming:
-                self._merge(sorted(naming))
+            self.rewrite(sorted(naming))
+
+    def rewrite(self, metas: Sequence[Ref]) -> None:
+        """Write meta blobs anew without what was removed.
+
+        Raises Unavailable also when an old one can't be deleted.
+        """
+        with self._merging:
+            if metas:
+                self._merge(metas)
+            elif self._left_over:
+                self._delete([])
+            for meta in self._left_over:
+                raise Unavailable("delete", meta, "it names what is being removed")
 
     def _merge(self, metas: Sequence[Ref]) -> None:
         """Replace meta blobs by as few as there can be; what was removed is left out.

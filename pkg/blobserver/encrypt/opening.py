@@ -42,9 +42,11 @@ class Opening:
         self.remarks: list[str] = []
         self._lines: dict[Ref, list[Line]] = {}
         self._damaged: set[Ref] = set()
+        self._stale: list[Ref] = []
 
-    def open(self, seek_unnamed: bool) -> list[str]:
-        """seek_unnamed: also look for sealed blobs that no meta blob names.
+    def open(self, seek_unnamed: bool = False) -> list[str]:
+        """seek_unnamed: look for sealed blobs that no meta blob names also where rows were there
+        before, and no damage tells of any.
 
         Raises ConfigError (another key), Unsupported (another version), Unavailable.
         """
@@ -52,18 +54,22 @@ class Opening:
         known = self._known.metas()
         listed = {ref for ref, _ in self._metas.store.enumerate()}
         self._read_new(sorted(listed - known.keys()), has_known=bool(known))
+        if seek_unnamed or self._is_index_empty() or self._damaged - self._known.damaged():
+            self._known.set_seeking(True)
         self._note_new()
         gone = frozenset(known.keys() - listed)
         unnamed = self._compare(gone)
         if gone:
             self._known.drop_scanning(gone)
-        if seek_unnamed or self._damaged - self._known.damaged():
+        if self._known.is_seeking():
             unnamed += self._seek_unnamed()
         self._mend(unnamed, len(gone))
+        self._known.set_seeking(False)
         self._known.set_damaged(self._damaged)
         if not self._known.recipient():
             self._known.set_recipient(self._sealer.recipient)
         self._metas.count()
+        self._rewrite_stale()
         return self.remarks
 
     # -- before anything is written -------------------------------------------------------------
@@ -118,18 +124,16 @@ class Opening:
 
     # -- the rows -------------------------------------------------------------------------------
 
+    def _is_index_empty(self) -> bool:
+        return next(rows_of(self._rows), None) is None
+
     def _note_new(self) -> None:
-        stale = 0
         for meta, lines in self._lines.items():
             removed = self._known.removed(place.sealed for _, place in lines)
-            stale += bool(removed)
+            if removed:
+                self._stale.append(meta)
             self._known.add(meta, [line for line in lines if line.place.sealed not in removed])
         self._lines.clear()
-        if stale:
-            self.remarks.append(
-                f"{stale} meta blobs name blobs that were removed: a deletion was cut short, or"
-                " an old state was brought back; the blobs stay removed"
-            )
 
     def _compare(self, gone: frozenset[Ref]) -> list[Line]:
         """Set the rows that are missing. Returns the lines of rows that no meta blob names."""
@@ -213,6 +217,18 @@ class Opening:
             except StoreError as error:
                 outcome = f"not named again: {error}"
             self.remarks.append(f"{len(lines)} blobs that no meta blob names: {outcome}")
+
+    def _rewrite_stale(self) -> None:
+        if not self._stale:
+            return
+        self.remarks.append(
+            f"{len(self._stale)} meta blobs name blobs that were removed: a deletion was cut"
+            " short, or an old state was brought back; the blobs stay removed"
+        )
+        try:
+            self._metas.rewrite(self._stale)
+        except StoreError as error:
+            self.remarks.append(f"these meta blobs are not written anew: {error}")
 
 
 def rows_of(rows: KeyValue) -> Iterator[tuple[Ref, Place]]:

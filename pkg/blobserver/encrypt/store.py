@@ -55,13 +55,11 @@ class Encrypt(Storage):
         metas: Storage,
         rows: KeyValue,
         memory: KeyValue | None = None,
-        is_index_new: bool = False,
     ) -> None:
         """Open the store; takes over `rows` and `memory`, also when this fails.
 
         rows: the index, as Perkeep has it. memory: what is known of the meta blobs; None: only
         until this is closed, so that all are read now and no loss is noticed later.
-        is_index_new: the index was made just now: sealed blobs without a name are looked for.
         Raises ConfigError (another key), Unsupported (another version), Unavailable, Corrupt
         (the index).
         """
@@ -72,10 +70,11 @@ class Encrypt(Storage):
         self._unsynced: Unsynced[Place] = Unsynced()
         self._group = GroupCommit(self._commit)
         self._lost: set[Ref] = set()
+        self._removing: set[Line] = set()
         with ExitStack() as undo:
             undo.callback(known.close)
             undo.callback(rows.close)
-            self.remarks = Opening(self._parts).open(is_index_new)
+            self.remarks = Opening(self._parts).open()
             self._finish_removals()
             undo.pop_all()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="encrypt")
@@ -103,13 +102,13 @@ class Encrypt(Storage):
         blobs, metas = resolve(names[0]), resolve(names[1])
         replaced = index_args(Path(), index)
 
-        def use(rows: KeyValue, is_index_new: bool) -> "Encrypt":
+        def use(rows: KeyValue, _: bool) -> "Encrypt":
             try:
                 opened, said = open_rows(Path(), memory, _read_through) if memory else (None, [])
             except BaseException:
                 rows.close()
                 raise
-            store = cls(sealer, blobs, metas, rows, opened, is_index_new)
+            store = cls(sealer, blobs, metas, rows, opened)
             store.remarks = [*said, *store.remarks]
             return store
 
@@ -216,7 +215,12 @@ class Encrypt(Storage):
         self._lost.difference_update(wanted)
 
     def _purge(self, lines: list[Line]) -> None:
-        """Remove these sealed blobs. Cut short, the next opening goes on with it."""
+        """Remove these sealed blobs, and those whose removal failed before.
+
+        Cut short, the next opening goes on with it.
+        """
+        self._removing.update(lines)
+        lines = sorted(self._removing)
         if not lines:
             return
         self._known.begin_removal(lines)
@@ -229,6 +233,7 @@ class Encrypt(Storage):
         self._metas.without(lines)
         self._blobs.remove(sorted(gone))
         self._known.end_removal(lines)
+        self._removing.difference_update(lines)
 
     def _finish_removals(self) -> None:
         lines = self._known.unfinished_removals()

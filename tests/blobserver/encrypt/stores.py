@@ -29,8 +29,8 @@ class Below:
         self.rows = Rows()
         self.memory = Rows()
 
-    def open(self, sealer: Sealer = SEALER, is_index_new: bool = False) -> Encrypt:
-        return Encrypt(sealer, self.blobs, self.metas, self.rows, self.memory, is_index_new)
+    def open(self, sealer: Sealer = SEALER) -> Encrypt:
+        return Encrypt(sealer, self.blobs, self.metas, self.rows, self.memory)
 
     def forget_index(self) -> None:
         self.rows = Rows()
