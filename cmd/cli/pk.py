@@ -16,6 +16,8 @@ MODES = {
     "describe": ("searching:describe", "Show what the index knows of blobs."),
     "claims": ("searching:claims", "Show the claims on a permanode."),
     "search": ("searching:search", "Search, by expression or constraint."),
+    "searchdoc": ("searching:searchdoc", "Tell what a search expression can say."),
+    "complete": ("searching:complete", "List attributes or values that begin so."),
     "named-search-get": ("naming:named_search_get", "Show a named search."),
     "named-search-set": ("naming:named_search_set", "Name a search."),
     "discovery": ("about:discovery", "Show what a server says of itself."),

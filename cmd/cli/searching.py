@@ -107,6 +107,34 @@ def search(
         session.output.result(found["blob"], blob=found["blob"])
 
 
+@click.command(cls=Command)
+@json_flag
+@click.pass_obj
+def searchdoc(session: Session) -> None:
+    """Tell what a search expression can say."""
+    from ..search.manual import manual
+
+    text = manual()
+    session.output.result(text, text=text)
+
+
+@click.command(cls=Command)
+@click.argument("beginning", default="")
+@click.option("--attr", default="", help="Values of this attribute; else attributes.")
+@click.option("--limit", type=int, default=0, help="At most so many.")
+@server_flag
+@json_flag
+@click.pass_obj
+def complete(session: Session, beginning: str, attr: str, limit: int) -> None:
+    """List attributes, or the values of one, that begin so; the most used first."""
+    from .connection import Connection
+
+    query = urlencode({"attr": attr, "prefix": beginning, "max": limit})
+    answer = Connection(session).search("complete", query)
+    for found in json.loads(answer)["completions"]:
+        session.output.result(found["text"], **found)
+
+
 def search_query(text: str) -> dict[str, object]:
     """A query for an expression, or for a constraint, which begins with a brace."""
     if not text.startswith("{"):

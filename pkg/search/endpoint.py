@@ -9,6 +9,8 @@ from ..index.describe import describe
 from ..index.endpoints import Answer, Pairs
 from ..index.endpoints import answer as answer_lookup
 from ..index.index import Index
+from ..index.parameters import BadParameter, Parameters
+from . import complete
 from .named import StoreNames
 from .request import Query, read_query, token_of
 from .search import search
@@ -27,7 +29,25 @@ def answer(index: Index, method: str, name: str, query: Pairs, body: bytes, now_
     """
     if (method, name) == ("POST", "query"):
         return answer_query(index, body, now_ns)
+    if (method, name) == ("GET", "complete"):
+        return _completed(index, Parameters(query))
     return answer_lookup(index.view, method, name, query, body, now_ns)
+
+
+def _completed(index: Index, parameters: Parameters) -> Answer:
+    """`attr`: whose values (none: attributes themselves). `prefix`; `max`: completions."""
+    try:
+        limit = parameters.limit("max", complete.USUAL, complete.MOST)
+    except BadParameter as error:
+        return Answer(400, {"error": error.reason, "errorType": "Bad Request"})
+    index.settle()
+    corpus = Corpus(index.view)
+    attribute, beginning = parameters.text("attr"), parameters.text("prefix")
+    if attribute:
+        found = complete.values(corpus, attribute, beginning, limit)
+    else:
+        found = complete.attributes(corpus, beginning, limit)
+    return Answer(200, {"completions": [item._asdict() for item in found]})
 
 
 def answer_query(index: Index, body: bytes, now_ns: int, patience_s: float = PATIENCE_S) -> Answer:

@@ -9,6 +9,7 @@ from ..index.attributes import attributes_of
 from ..index.corpus import Corpus
 from .constraint import Constraint, LocationConstraint, PermanodeConstraint
 from .decode import decode_constraint, parse_json
+from .gazetteer import stored_places
 from .parser import VISIBLE_PERMANODES, parse_inner
 from .request import Query, Sort
 from .search import search
@@ -42,9 +43,9 @@ class StoreNames:
             self._known[name] = self._read(self._text(name))
         return self._known[name]
 
-    def places(self, _name: str) -> Sequence[LocationConstraint]:
-        """None: no gazetteer is part of this."""
-        return ()
+    def places(self, name: str) -> Sequence[LocationConstraint]:
+        """Where the permanodes are that bear this name: a town as a whole, a place around it."""
+        return stored_places(self._corpus, name)
 
     def _text(self, name: str) -> str:
         test = PermanodeConstraint(attr="camliNamedSearch", value=name)

@@ -1,13 +1,14 @@
 """Search expressions to constraints (pkg/search/README.md, "Expressions")."""
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ..errors import Invalid
 from .constraint import Constraint, PermanodeConstraint, both, either, negated
 from .gotext import SPACES, quote, unquote
-from .lexer import Kind, Token, tokens_of
-from .predicates import Resolver, constraint_of
+from .lexer import END, Kind, Token, tokens_of
+from .predicates import Resolver, constraint_of, moment_of
+from .settings import AT, SORT, Setting, as_of, split_settings
 
 MAX_SIZE: Final = 64 * 1024
 """Characters of an expression."""
@@ -18,6 +19,9 @@ MAX_NESTING: Final = 50
 
 VISIBLE_PERMANODES: Final = Constraint(permanode=PermanodeConstraint(skip_hidden=True))
 """What every expression is narrowed by, and the empty one stands for."""
+
+SORTS: Final = ("-created", "created", "-mod", "blobref", "map", "unsorted")
+"""The orders that an expression can ask for."""
 
 _HELP: Final = " \nSee: https://perkeep.org/doc/search-ui"
 
@@ -42,23 +46,71 @@ class _Named(Protocol):
     def position(self) -> int: ...
 
 
+class Parsed(NamedTuple):
+    """constraint: visible permanodes, further narrowed. sort: as requests have it; None: unsaid."""
+
+    constraint: Constraint
+    sort: str | None = None
+
+
 def parse(expression: str, resolver: Resolver) -> Constraint:
-    """The constraint that an expression stands for: visible permanodes, further narrowed.
+    """The constraint that an expression stands for, whatever order it asks for."""
+    return parse_whole(expression, resolver).constraint
+
+
+def parse_whole(expression: str, resolver: Resolver) -> Parsed:
+    """What an expression stands for.
 
     resolver: knows named searches and places. Raises BadExpression, and what it raises.
     """
-    inner = parse_inner(expression, resolver)
-    return VISIBLE_PERMANODES if inner is None else both(VISIBLE_PERMANODES, inner)
+    tokens, settings = split_settings(_tokens(expression))
+    inner = _Parser(tokens, resolver).parse() if tokens[0] != END else None
+    constraint = VISIBLE_PERMANODES if inner is None else both(VISIBLE_PERMANODES, inner)
+    said = dict(map(_setting, settings))
+    if AT in said:
+        constraint = as_of(constraint, int(said[AT]))
+    return Parsed(constraint, said.get(SORT))
 
 
 def parse_inner(expression: str, resolver: Resolver) -> Constraint | None:
-    """The same without the narrowing to visible permanodes; None for an empty expression."""
+    """The constraint without the narrowing to visible permanodes; None for an empty expression.
+
+    There is no place for settings in it.
+    """
+    tokens = _tokens(expression)
+    return None if tokens[0] == END else _Parser(tokens, resolver).parse()
+
+
+def _tokens(expression: str) -> list[Token]:
     if len(expression) > MAX_SIZE:
         raise BadExpression(f"an expression of {len(expression)} characters is over {MAX_SIZE}")
-    text = expression.strip(SPACES)
-    if not text:
-        return None
-    return _Parser(tokens_of(text), resolver).parse()
+    return tokens_of(expression.strip(SPACES))
+
+
+def _setting(setting: Setting) -> tuple[str, str]:
+    """Name and value: an order, or a moment in nanoseconds since 1970."""
+    name, arguments = setting.name.text, [_argument(token) for token in setting.arguments]
+    atom = Token(Kind.PREDICATE, ":".join([name, *arguments]), setting.name.position)
+    if len(arguments) != 1 or not arguments[0]:
+        given = f"Wrong number of arguments for {quote(name)}, given {len(arguments)}, expected 1"
+        raise _error(given, atom)
+    if name == SORT:
+        if arguments[0] not in SORTS:
+            raise _error(f"Unknown order: {arguments[0]}, expected {', '.join(SORTS)}", atom)
+        return name, arguments[0]
+    try:
+        return name, str(moment_of(arguments[0]))
+    except Invalid as error:
+        raise _error(error.reason, atom) from None
+
+
+def _argument(token: Token) -> str:
+    if token.kind is Kind.ARGUMENT:
+        return token.text
+    try:
+        return unquote(token.text[1:-1])
+    except Invalid as error:
+        raise BadExpression(error.reason) from None
 
 
 def _error(message: str, token: _Named) -> BadExpression:
@@ -151,11 +203,4 @@ class _Parser:
 
     def _arguments(self) -> Iterator[str]:
         while self._peek().kind in (Kind.ARGUMENT, Kind.QUOTED_ARGUMENT):
-            token = self._take()
-            if token.kind is Kind.ARGUMENT:
-                yield token.text
-                continue
-            try:
-                yield unquote(token.text[1:-1])
-            except Invalid as error:
-                raise BadExpression(error.reason) from None
+            yield _argument(self._take())

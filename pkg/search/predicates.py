@@ -125,18 +125,18 @@ def _related(relation: str, prefix: str) -> Constraint:
 _TIME_TEMPLATE: Final = "0000-01-01T00:00:00Z"
 
 
-def _time(text: str) -> int:
+def moment_of(text: str) -> int:
     """A moment, of which only the beginning need be said."""
     return time_of(text + _TIME_TEMPLATE[len(text.encode("utf-8", "replace")) :])
 
 
 def _before(arguments: Sequence[str], _: Resolver) -> Constraint:
-    time = TimeConstraint(before_ns=_time(arguments[0]))
+    time = TimeConstraint(before_ns=moment_of(arguments[0]))
     return Constraint(permanode=PermanodeConstraint(time=time))
 
 
 def _after(arguments: Sequence[str], _: Resolver) -> Constraint:
-    time = TimeConstraint(after_ns=_time(arguments[0]))
+    time = TimeConstraint(after_ns=moment_of(arguments[0]))
     return Constraint(permanode=PermanodeConstraint(time=time))
 
 

@@ -12,7 +12,7 @@ from .constraint import Constraint
 from .decode import decode_constraint, json_name, parse_json, plain, refused
 from .encode import Form
 from .gotext import quote
-from .parser import VISIBLE_PERMANODES, BadExpression, parse
+from .parser import VISIBLE_PERMANODES, BadExpression, Parsed, parse_whole
 from .predicates import Resolver
 from .validate import invalid, validate
 
@@ -66,7 +66,10 @@ def read_query(body: bytes, resolver: Resolver) -> Query:
     describe = members.get("describe")
     request = None if describe is None else describe_by_json(describe)
     explain = _member(members, "explain", Form.BOOLEAN) is True
-    constraint = _constraint(constraint, expression, resolver)
+    parsed = _parsed_of(constraint, expression, resolver)
+    constraint = parsed.constraint
+    if sort is None and parsed.sort is not None:
+        sort = Sort(parsed.sort)
     validate(constraint)
     if token and around is not None:
         raise invalid("Continue and Around parameters are mutually exclusive")
@@ -131,17 +134,17 @@ def token_of(position: Position) -> str:
     return f"pn:{position.time_ns}:{position.ref}"
 
 
-def _constraint(given: Constraint | None, expression: str, resolver: Resolver) -> Constraint:
+def _parsed_of(given: Constraint | None, expression: str, resolver: Resolver) -> Parsed:
     if given is None:
-        return _parsed(expression, resolver) if expression else VISIBLE_PERMANODES
+        return _parsed(expression, resolver) if expression else Parsed(VISIBLE_PERMANODES)
     if expression:
         raise invalid("Constraint and Expression are mutually exclusive in a search query")
-    return given
+    return Parsed(given)
 
 
-def _parsed(expression: str, resolver: Resolver) -> Constraint:
+def _parsed(expression: str, resolver: Resolver) -> Parsed:
     try:
-        return parse(expression, resolver)
+        return parse_whole(expression, resolver)
     except BadExpression as error:
         head = f"Error parsing search expression {quote(expression)}: "
         raise invalid(head + error.reason) from None
