@@ -60,11 +60,18 @@ class Topology:
     Raises ConfigError for cycles and for references to prefixes that are none.
     """
 
-    def __init__(self, config: LowConfig, *, reindex: bool = False, recovery: int = 0) -> None:
+    def __init__(
+        self,
+        config: LowConfig,
+        *,
+        reindex: bool = False,
+        recovery: int = 0,
+        only: Sequence[str] | None = None,
+    ) -> None:
         """reindex: throw the rows of every index away and make them anew before returning.
 
         recovery: 1 to make the rows of packed stores anew from what they hold, 2 to forget what
-        they hold no more as well.
+        they hold no more as well. only: open these prefixes, and what they need; None: all.
         """
         self._config = config
         self._reindex = reindex
@@ -76,6 +83,8 @@ class Topology:
         self.indexes: dict[str, Index] = {}
         try:
             for prefix, conf in config.prefixes.items():
+                if only is not None and prefix not in only:
+                    continue
                 if conf.enabled and conf.handler.startswith(STORAGE):
                     self.storage(prefix)
         except BaseException:
