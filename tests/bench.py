@@ -1,4 +1,5 @@
-"""Measure peatkeep beside restic and borg: `./pk bench [WORK …] [--folder DIR] [--repeat N]`.
+"""Measure peatkeep beside restic and borg: `./pk bench [WORK …] [--folder DIR] [--repeat N]
+[--storage KIND]`. `./pk bench storage` measures the stores alone (tests/bench/storage.py).
 
 WORK is one of the names in the table. Inputs are made from a fixed seed; each program starts from
 an empty store on the same disk. Perkeep's time is restic's times the factor once measured
@@ -6,6 +7,7 @@ an empty store on the same disk. Perkeep's time is restic's times the factor onc
 """
 
 import argparse
+import importlib
 import itertools
 import shutil
 import statistics
@@ -18,10 +20,16 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from peatkeep.server.config.first_start import KINDS  # noqa: E402
 from tests.bench import inputs  # noqa: E402
-from tests.bench.peers import PEERS, Measured, Peer, install_missing  # noqa: E402
+from tests.bench.peers import PEERS, Measured, Peatkeep, Peer, install_missing  # noqa: E402
 
 MEGABYTE = 1_000_000
+
+BENCHES = sorted(
+    path.stem for path in (ROOT / "tests/bench").glob("*.py") if "\ndef main(" in path.read_text()
+)
+"""Modules of tests/bench that measure something by themselves, by the arguments they are given."""
 
 
 class Work(NamedTuple):
@@ -142,21 +150,27 @@ def table(rows: list[list[str]]) -> str:
     )
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
+    if words[:1] and words[0] in BENCHES:
+        bench: Callable[[list[str]], int] = importlib.import_module(f"tests.bench.{words[0]}").main
+        return bench(words[1:])
     parser = argparse.ArgumentParser(prog="pk bench", description=__doc__)
     parser.add_argument("work", nargs="*", choices=[[], *(work.name for work in WORKS)])
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/peatkeep-bench"))
     parser.add_argument("--repeat", type=int, default=1, help="the median of so many runs counts")
-    options = parser.parse_args()
+    parser.add_argument("--storage", choices=KINDS, default=KINDS[0], help="the server's store")
+    options = parser.parse_args(words)
+    Peatkeep.storage = options.storage
     install_missing()
     works = [work for work in WORKS if not options.work or work.name in options.work]
     options.folder.mkdir(parents=True, exist_ok=True)
     results = measure_all(works, options.folder, options.repeat)
     print(table([row(work, results) for work in works]))
+    print(f"peatkeep: server and client over plain HTTP, the store is {options.storage}.")
     print("* Perkeep's time is taken as restic's in this run times the factor once measured.")
     print("x: how many times as fast as that program. MB: VmHWM summed over client and server.")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -30,6 +30,12 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.argument("up", required=False, type=click.Choice(["up"]), metavar="[up]")
 @click.option("--data", metavar="DIR", help="Keep everything below this folder, settings too.")
 @click.option("--listen", metavar="ADDR:PORT", default="", help="Where to listen.")
+@click.option(
+    "--storage",
+    type=click.Choice(("diskpacked", "localdisk", "blobpacked")),
+    help="At the first start: how to keep blobs, in large files (the default), a file for each,"
+    " or in zips.",
+)
 @click.option("--config", metavar="FILE", help="Configuration, from the working directory.")
 @click.option("--configfile", metavar="FILE", help="The same, from the configuration directory.")
 @switch("--openbrowser", help="Open the web interface when ready.")
@@ -50,6 +56,7 @@ def peatkeepd(
     up: str | None,  # noqa: ARG001 - a word to say for people: it is what happens anyway
     data: str | None,
     listen: str,
+    storage: str | None,
     config: str | None,
     configfile: str | None,
     openbrowser: bool,
@@ -69,7 +76,10 @@ def peatkeepd(
     try:
         location = _location(os.environ, data, config, configfile)
         listen = listen or os.environ.get("PK_LISTEN", "")
-        first = None if location else _set_up(os.environ, data, listen)
+        if location and storage:
+            reason = "--storage is for the first start; `pk storage migrate` changes it later"
+            raise ConfigError("use", location, reason)
+        first = None if location else _set_up(os.environ, data, listen, storage or "")
         configuration = _configuration(
             session.output,
             location or str(first.server_config if first else ""),
@@ -105,7 +115,9 @@ def _location(
     return str(usual) if usual else None
 
 
-def _set_up(environ: Mapping[str, str], data: str | None, listen: str) -> "FirstStart":
+def _set_up(
+    environ: Mapping[str, str], data: str | None, listen: str, storage: str
+) -> "FirstStart":
     from ..server.config import first_start
     from ..server.serve import listen_on
 
@@ -113,7 +125,11 @@ def _set_up(environ: Mapping[str, str], data: str | None, listen: str) -> "First
     # A port that is taken is found out before anything is written.
     listen_on(listen).close()
     return first_start.make(
-        environ, listen=listen, user=_user(environ), data=Path(data) if data is not None else None
+        environ,
+        listen=listen,
+        user=_user(environ),
+        data=Path(data) if data is not None else None,
+        kind=storage,
     )
 
 

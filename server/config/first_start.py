@@ -12,11 +12,22 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ... import places
+from ...blob.ref import HEX_DIGITS
 from ...errors import ConfigError
 from . import clientfile, private
 from .identity import find_key_id
 
 DEFAULT_LISTEN: Final = "127.0.0.1:3179"
+
+_KEYS: Final = {
+    "diskpacked": "# The blobs, in a few large files (without packBlobs: a file for each)."
+    "\npackBlobs = true",
+    "localdisk": "# The blobs, a file for each.",
+    "blobpacked": "# The blobs, a file for each until they are packed into zips, file by file."
+    "\npackRelated = true",
+}
+KINDS: Final = tuple(_KEYS)
+"""The stores that a first start can choose; the first is the default (pkg/DESIGN.md, 13)."""
 
 
 class FirstStart(NamedTuple):
@@ -38,18 +49,22 @@ class FirstStart(NamedTuple):
 
 
 def make(
-    environ: Mapping[str, str], *, listen: str, user: str, data: Path | None = None
+    environ: Mapping[str, str],
+    *,
+    listen: str,
+    user: str,
+    data: Path | None = None,
+    kind: str = "",
 ) -> FirstStart:
     """Set a server up and say what was made.
 
     listen: `host:port`. user: the name to log in with. data: keep everything (configuration, key,
-    blobs, index) below this folder; None: each at its usual place. Raises ConfigError.
+    blobs, index) below this folder; None: each at its usual place. kind: one of KINDS; empty: what
+    the blobs' folder holds, else the default. Raises ConfigError.
     """
     folder = data.absolute() if data else places.own_config_dir(environ).absolute()
     store = folder if data else places.data_dir(environ).absolute()
-    if (store / "blobs" / "packed").exists():
-        reason = "it holds a store made with packRelated; name its configuration with --config"
-        raise ConfigError("set up", store, reason)
+    kind = _kind(store / "blobs", kind)
     client = clientfile.read(places.client_config_file(environ))
     url = client_url(listen)
     for path in (folder, store, store / "blobs"):
@@ -67,7 +82,9 @@ def make(
         private.make_folder(client_path.parent)
         private.replace(client_path, json.dumps(written, indent=4, ensure_ascii=False) + "\n")
 
-    text = server_toml(listen=listen, auth=auth, key_id=key_id, ring=ring, store=store, base=folder)
+    text = server_toml(
+        listen=listen, auth=auth, key_id=key_id, ring=ring, store=store, base=folder, kind=kind
+    )
     server_path = folder / places.SERVER_CONFIG
     private.create(server_path, text)
     return FirstStart(
@@ -81,6 +98,21 @@ def make(
         is_default=is_default,
         is_new_key=is_new_key,
     )
+
+
+def _kind(blobs: Path, wanted: str) -> str:
+    """The kind of store for this folder: what lies there stays what it is."""
+    found = ""
+    if (blobs / "packed").exists():
+        found = "blobpacked"
+    elif any(blobs.glob("pack-*.blobs")):
+        found = "diskpacked"
+    elif any((blobs / name).exists() for name in HEX_DIGITS):
+        found = "localdisk"
+    if found and wanted and found != wanted:
+        reason = f"it holds blobs of the kind {found}; `pk storage migrate` moves them to another"
+        raise ConfigError("set up", blobs, reason)
+    return found or wanted or KINDS[0]
 
 
 def client_url(listen: str) -> str:
@@ -120,7 +152,9 @@ def _key(
     return ring, keyring.read_ring(data)[0].key_id, True
 
 
-def server_toml(*, listen: str, auth: str, key_id: str, ring: Path, store: Path, base: Path) -> str:
+def server_toml(
+    *, listen: str, auth: str, key_id: str, ring: Path, store: Path, base: Path, kind: str
+) -> str:
     """Return the text of a new server.toml. Paths below `base`, its folder, are relative."""
 
     def text(value: str | Path) -> str:
@@ -133,6 +167,7 @@ def server_toml(*, listen: str, auth: str, key_id: str, ring: Path, store: Path,
         auth=text(auth),
         key_id=text(key_id),
         ring=text(ring),
+        keys=_KEYS[kind],
         blobs=text(store / "blobs"),
         index=text(store / "index.leveldb"),
     )
@@ -152,8 +187,10 @@ auth = {auth}
 identity = {key_id}
 identitySecretRing = {ring}
 
-# The blobs, a file for each; and the index over them, which can be made anew (-reindex).
+{keys}
 blobPath = {blobs}
+
+# The index over them, which can be made anew (-reindex).
 levelDB = {index}
 
 # Let those to whom you give a share link read what it shares.

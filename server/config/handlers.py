@@ -30,6 +30,7 @@ def _shape(text: str) -> Shape:
 
 
 _ANY: Final = Shape(frozenset(), frozenset(), frozenset(), any_args=True)
+_LIMITS = "maxRequests? retries? timeoutSeconds?"
 _S3 = "aws_access_key aws_secret_access_key bucket hostname? aws_region? cacheSize?"
 
 SHAPES: Final[dict[str, Shape]] = {
@@ -58,6 +59,7 @@ SHAPES: Final[dict[str, Shape]] = {
         "storage-shard": "@backends",
         "storage-union": "@subsets",
         "storage-overlay": "@lower @upper deleted?",
+        "storage-migrate": "@from @to removed",
         "storage-proxycache": "@origin @cache maxCacheBytes? eviction? accounting?",
         "storage-namespace": "inventory @storage",
         "storage-placed": "@backends policy? copies? weights? tiers? folders? reserveBytes?",
@@ -67,13 +69,13 @@ SHAPES: Final[dict[str, Shape]] = {
         "storage-faulty": "@storage effect? operations? percent? seed?",
         "storage-encrypt": "I_AGREE keyFile @blobs @meta metaIndex",
         "storage-remote": "url auth skipStartupCheck? trustedCert?",
-        "storage-s3": f"{_S3} skipStartupCheck?",
-        "storage-b2": f"{_S3} skipStartupCheck?",
-        "storage-googlecloudstorage": "bucket auth cacheSize?",
+        "storage-s3": f"{_S3} skipStartupCheck? endpoint? pathStyle? {_LIMITS}",
+        "storage-b2": f"{_S3} skipStartupCheck? endpoint? pathStyle? {_LIMITS}",
+        "storage-googlecloudstorage": f"bucket auth cacheSize? endpoint? {_LIMITS}",
         "storage-googledrive": "parent_id auth",
     }.items()
 } | dict.fromkeys(
-    ("importer", "storage-azure", "storage-sftp", "storage-mongo"),
+    ("importer", "storage-azure", "storage-azurestorage", "storage-sftp", "storage-mongo"),
     _ANY,
 )
 

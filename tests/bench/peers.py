@@ -56,10 +56,12 @@ class Peatkeep(Peer):
     """Client and server over plain HTTP on loopback, as after a first start."""
 
     name = "peatkeep"
+    storage = ""  # the kind of store; empty: the default of a first start
 
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(folder)
-        self.server = self.machine.start_server()
+        flags = [f"--storage={self.storage}"] if self.storage else []
+        self.server = self.machine.start_server(*flags)
         self.ref = ""
 
     def put(self, path: Path) -> Measured:

@@ -192,10 +192,39 @@ def test_a_client_configuration_that_is_no_json_is_a_reason_to_stop(home: Home) 
         home.make()
 
 
-def test_a_packed_store_is_not_taken_for_a_new_one(home: Home, tmp_path: Path) -> None:
-    (tmp_path / "data/blobs/packed").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="packRelated"):
-        home.make(tmp_path / "data")
+def handler_of(first: FirstStart, home: Home) -> str:
+    return load.load(first.server_config, home.environ).prefixes["/bs/"].handler
+
+
+def test_blobs_are_packed_unless_another_store_is_chosen(home: Home, tmp_path: Path) -> None:
+    assert handler_of(home.make(), home) == "storage-diskpacked"
+    for kind, handler in (("localdisk", "filesystem"), ("blobpacked", "blobpacked")):
+        first = make(home.environ, listen=LISTEN, user="ann", data=tmp_path / kind, kind=kind)
+        assert handler_of(first, home) == f"storage-{handler}"
+
+
+@pytest.mark.parametrize(
+    ("there", "handler"),
+    [
+        ("packed", "storage-blobpacked"),
+        ("sha224", "storage-filesystem"),
+        ("sha1", "storage-filesystem"),
+        ("pack-00000.blobs", "storage-diskpacked"),
+    ],
+)
+def test_blobs_that_are_there_decide_the_kind(
+    home: Home, tmp_path: Path, there: str, handler: str
+) -> None:
+    (tmp_path / "data/blobs" / there).mkdir(parents=True)
+    assert handler_of(home.make(tmp_path / "data"), home) == handler
+
+
+def test_a_store_that_is_there_is_not_taken_for_one_of_another_kind(
+    home: Home, tmp_path: Path
+) -> None:
+    (tmp_path / "data/blobs/sha224").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="pk storage migrate"):
+        make(home.environ, listen=LISTEN, user="ann", data=tmp_path / "data", kind="diskpacked")
     assert not (tmp_path / "data/server.toml").exists()
 
 
