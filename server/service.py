@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from ..blob import Ref
+from ..blobserver.migrating import Migrating
 from ..errors import ConfigError, Corrupt, Invalid, NotFound
 from ..index.index import Index
 from ..schema.signing import verify
@@ -17,6 +18,7 @@ from .discovery import Discovery
 from .help import Help
 from .importer import Importer
 from .livesearch import LiveSearches
+from .migration import Migration, finisher
 from .peers import LocalPeers
 from .root import Root
 from .routes import Mount
@@ -59,6 +61,7 @@ class Service:
         """
         self.restart: Restart | None = None
         self.syncs: dict[str, Sync] = {}
+        self.migrations: dict[str, Migration] = {}
         self.status_pages: list[Status] = []
         environ = os.environ if environ is None else environ
         auth = Auth([config.auth], LocalPeers(environ))
@@ -117,9 +120,13 @@ class Service:
             helper.store_public_key()
         for sync in self.syncs.values():
             sync.start()
+        for migration in self.migrations.values():
+            migration.start()
 
     def close(self) -> None:
         """Stop the background work and close the stores."""
+        for migration in self.migrations.values():
+            migration.stop()
         for sync in self.syncs.values():
             sync.stop()
         logging.getLogger("peatkeep").removeHandler(self._log)
@@ -131,6 +138,9 @@ class Service:
 def _storage(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     world = service.world
     storage = world.topology.storage(prefix)
+    if isinstance(storage.inner, Migrating):
+        finish = finisher(world.config.path)
+        service.migrations[prefix] = Migration(prefix, storage.inner, finish)
     if conf.handler == INDEX:
         storage = IndexDoor(storage, world.topology.storage(text_arg(prefix, conf, "blobSource")))
     helper = service.sighelper
@@ -217,7 +227,9 @@ def _sync(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 
 
 def _status(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
-    status = Status(prefix, service.world, service.syncs, lambda: service.restart)
+    status = Status(
+        prefix, service.world, service.syncs, lambda: service.restart, service.migrations
+    )
     service.status_pages.append(status)
     yield Mount(prefix, "status", status.routes, conf.internal)
 

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from .answers import HttpError, json_answer, page
 from .auth import Right
 from .forms import form_of
+from .migration import Migration
 from .routes import ANY, POST, READ, Route
 from .syncing import Sync
 from .topology import INDEX, STORAGE
@@ -22,7 +24,7 @@ Restart = Callable[[Sequence[str]], None]
 
 
 class Status:
-    """Mounted at `/status/`. syncs: by prefix. restart: None where nobody can."""
+    """Mounted at `/status/`. syncs, migrations: by prefix. restart: None where nobody can."""
 
     def __init__(
         self,
@@ -30,11 +32,13 @@ class Status:
         world: World,
         syncs: Mapping[str, Sync],
         restart: Callable[[], Restart | None],
+        migrations: Mapping[str, Migration] = MappingProxyType({}),
     ) -> None:
         self._prefix = prefix
         self._world = world
         self._syncs = syncs
         self._restart = restart
+        self._migrations = migrations
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -54,12 +58,14 @@ class Status:
             for prefix, sync in sorted(self._syncs.items())
             if sync.failure
         ]
+        migrations = {prefix: one.document() for prefix, one in self._migrations.items()}
         return {
             "version": self._world.version,
             "goInfo": f"Python {platform.python_version()} {platform.system().lower()}",
             **({"errors": errors} if errors else {}),
             "sync": {prefix: self._sync(prefix) for prefix in sorted(self._syncs)},
             "storage": self._storage(),
+            **({"migration": migrations} if migrations else {}),
             "importerAccounts": None,
         }
 
@@ -116,6 +122,7 @@ class Status:
             f"<style>{STYLE}</style></head><body><h1>Status</h1>"
             f"<p>{html.escape(self._world.version)}, up {timedelta(seconds=up_s)}</p>"
             f"{_table('Storage', document['storage'])}{_table('Sync', document['sync'])}"
+            f"{_table('Moving to another store', document.get('migration'))}"
             f"<form method='post' action='{self._prefix}restart'>"
             "<label><input type='checkbox' name='reindex'> make the index anew</label> "
             "<button>Restart the server</button></form></body></html>"

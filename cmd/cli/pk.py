@@ -27,6 +27,7 @@ MODES = {
     "dumpconfig": ("configuration:dumpconfig", "Show the low-level server configuration."),
     "env": ("configuration:env", "Show where files are looked for."),
     "reindex-diskpacked": ("reindexing:reindex_diskpacked", "Rebuild the index of packed files."),
+    "storage": ("storing:storage", "Move the blobs of a server to another store."),
     "version": ("about:version", "Show the version."),
 }
 

@@ -20,6 +20,7 @@ BUILTIN: Final = {
     "limited": "peatkeep.blobserver.limited:Limited",
     "localdisk": "peatkeep.blobserver.localdisk:LocalDisk",
     "memory": "peatkeep.blobserver.memory:Memory",
+    "migrate": "peatkeep.blobserver.migrating:Migrating",
     "namespace": "peatkeep.blobserver.namespace:Namespace",
     "overlay": "peatkeep.blobserver.overlay:Overlay",
     "placed": "peatkeep.blobserver.placed:Placed",

@@ -49,8 +49,11 @@ SWITCHES: Final = frozenset(
         "shareHandler",
     ]
 )
-TABLES: Final = frozenset({"limits", "prefixes", "publish", "scancab"})
+TABLES: Final = frozenset({"limits", "migration", "prefixes", "publish", "scancab"})
 KEYS: Final = TEXTS | SWITCHES | TABLES | {"replicateTo"}
+
+MIGRATION: Final = frozenset({"blobPath", "packBlobs", "packRelated"})
+"""The keys of the table `migration`: where the blobs are moving to."""
 
 _APP = frozenset(["apiHost", "backendURL", "httpsCert", "httpsKey", "listen", "program"])
 PUBLISH: Final = _APP | {"cacheRoot", "camliRoot", "goTemplate", "sourceRoot"}
@@ -95,6 +98,13 @@ def check(high: Mapping[str, object], name: str) -> None:
             continue
         if key not in KEYS:
             subject = f'"{key}" in file "{name}"{hint(key, KEYS)}'
+            raise ConfigError("unknown high-level configuration parameter:", subject)
+        _check_type(name, key, value)
+    migration = high.get("migration") or {}
+    assert isinstance(migration, Mapping)
+    for key, value in migration.items():
+        if key not in MIGRATION:
+            subject = f'"migration.{key}" in file "{name}"{hint(key, MIGRATION)}'
             raise ConfigError("unknown high-level configuration parameter:", subject)
         _check_type(name, key, value)
     published = high.get("publish") or {}

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .apps import add_apps
-from .high_keys import refuse
+from .high_keys import MIGRATION, refuse
 from .remotes import add_remotes
 
 INDEX_FILES: Final = {"sqlite": "sqlite", "kvIndexFile": "kv", "levelDB": "leveldb"}
@@ -73,6 +73,8 @@ class Conversion:
         top = self._top()
         self.key_id = self._identity()
         self._add_storage()
+        if self.high.get("migration"):
+            self._add_migration()
         self._add_cache()
         add_remotes(self)
         if self.runs_index:
@@ -248,6 +250,35 @@ class Conversion:
         elif path:
             self.add("/bs/", "storage-filesystem", {"path": path})
 
+    def _add_migration(self) -> None:
+        """The store so far becomes the old one; `/bs/` is both, until the blobs have moved."""
+        settings = self.high["migration"]
+        assert isinstance(settings, Mapping)
+        new = Conversion(
+            {key: self.high[key] for key in self.high.keys() - MIGRATION} | dict(settings),
+            self._find_key_id,
+            self.temporary_dir,
+        )
+        new.key_id = self.key_id
+        if not (self.blob_path and new.blob_path):
+            refuse("migration needs a blobPath, and moves from one blobPath to another")
+        if posixpath.normpath(new.blob_path) == posixpath.normpath(self.blob_path):
+            refuse("migration.blobPath must be another folder than blobPath")
+        new._check_storage()
+        new._add_storage()
+        for name, made in (("old", self.prefixes), ("new", new.prefixes)):
+            for prefix, entry in list(made.items()):
+                made[_renamed(prefix, name)] = made.pop(prefix)
+                args = entry["handlerArgs"]
+                assert isinstance(args, dict)
+                for key in ("smallBlobs", "largeBlobs"):
+                    if key in args:
+                        args[key] = _renamed(args[key], name)
+        self.prefixes |= new.prefixes
+        rows = self.sorted_store("migration", posixpath.join(new.blob_path, "migration-removed"))
+        args = {"from": "/bs-old/", "to": "/bs-new/", "removed": rows}
+        self.add("/bs/", "storage-migrate", args)
+
     def add_blobpacked(self, prefix: str, loose: str, packed: str, folder: str) -> None:
         store = self.sorted_store("blobpacked", posixpath.join(folder, "packindex"))
         args = {"smallBlobs": loose, "largeBlobs": packed, "metaIndex": store}
@@ -330,6 +361,11 @@ class Conversion:
         if self.text("identitySecretRing"):
             signing["secretRing"] = self.text("identitySecretRing")
         self.add("/sighelper/", "jsonsign", signing)
+
+
+def _renamed(prefix: str, name: str) -> str:
+    """`/bs-loose/` of the old store is `/bs-old-loose/`."""
+    return prefix.replace("/bs", f"/bs-{name}", 1)
 
 
 def database_settings(kind: str, text: str) -> dict[str, object]:

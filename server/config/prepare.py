@@ -7,7 +7,13 @@ from typing import Final
 from ...errors import ConfigError
 from .record import LowConfig, Prefix
 
-_LOCAL: Final = ("/bs/", "/bs-loose/", "/bs-packed/", "/cache/")
+_STORES: Final = ("", "-loose", "-packed")
+_LOCAL: Final = (
+    *(f"/bs{part}/" for part in _STORES),
+    *(f"/bs-old{part}/" for part in _STORES),
+    *(f"/bs-new{part}/" for part in _STORES),
+    "/cache/",
+)
 _WITH_FOLDER: Final = ("storage-filesystem", "storage-diskpacked")
 
 

@@ -16,7 +16,7 @@ _HANDLERS: Final = frozenset(
 )
 _SORTED: Final = (
     *("storage", "metaIndex", "queue", "scaledImage"),
-    *("inventory", "deleted", "accounting"),
+    *("inventory", "deleted", "accounting", "removed"),
 )
 """Arguments that may describe a sorted store."""
 

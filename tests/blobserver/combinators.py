@@ -7,6 +7,7 @@ from peatkeep.blobserver.faulty import Fault, Faulty
 from peatkeep.blobserver.forward import Forward
 from peatkeep.blobserver.limited import Limited, Rate
 from peatkeep.blobserver.memory import Memory
+from peatkeep.blobserver.migrating import Migrating
 from peatkeep.blobserver.namespace import Namespace
 from peatkeep.blobserver.overlay import Overlay
 from peatkeep.blobserver.placed import Placed
@@ -65,6 +66,7 @@ def patient(inner: Storage, attempts: int = 60) -> Retry:
 OVER: Mapping[str, Callable[[Make], Storage]] = {
     "faulty": lambda make: Faulty(make(), []),
     "limited": lambda make: Limited(make(), Rate(2**40), Rate(2**40)),
+    "migrate": lambda make: Migrating(make(), make(), MemoryKeyValue()),
     "namespace": lambda make: Namespace(make(), MemoryKeyValue()),
     "overlay": lambda make: Overlay(make(), make(), MemoryKeyValue()),
     "placed": lambda make: Placed(places(make(), make(), make()), Hashed(), 2),

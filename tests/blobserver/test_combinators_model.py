@@ -8,6 +8,7 @@ from hypothesis.stateful import rule
 from peatkeep.blob import Ref
 from peatkeep.blobserver.faulty import Fault, Faulty
 from peatkeep.blobserver.memory import Memory
+from peatkeep.blobserver.migrating import Migrating
 from peatkeep.blobserver.namespace import Namespace
 from peatkeep.blobserver.overlay import Overlay
 from peatkeep.blobserver.placed import Placed
@@ -142,6 +143,30 @@ class OverlayModel(OverFaulty):
         self.there.update((ref, data) for ref, data in batch if ref not in removed)
 
 
+class MigrateModel(OverFaulty):
+    def combine(self) -> Storage:
+        return Migrating(self.below[0], self.below[1], self.rows)
+
+    @rule(wanted=CONTENTS)
+    def migrate(self, wanted: bytes) -> None:
+        """A blob of the old store moves unless it was removed; in the end the new one holds all."""
+        ref = Ref.of(wanted)
+        self.below[0].receive_many([(ref, wanted)])
+        if not any(key == ref.encode() for key, _ in self.rows.find()):
+            self.there[ref] = wanted
+        assert isinstance(self.storage, Migrating)
+        assert self.storage.migrate(lambda _: None).phase == "done"
+        assert [found.ref for found in self.below[1].enumerate()] == sorted(self.there)
+
+    @rule()
+    def reopen(self) -> None:
+        """Rows of an ended migration are wiped: the new store alone goes on."""
+        assert isinstance(self.storage, Migrating)
+        if self.storage.migrate(lambda _: None).phase == "done":
+            self.below[0].remove([found.ref for found in self.below[0].enumerate()])
+        super().reopen()
+
+
 class NamespaceModel(OverFaulty):
     def combine(self) -> Storage:
         return Namespace(self.below[0], self.rows)
@@ -204,7 +229,10 @@ class ProxyCacheModel(OverFaulty):
         assert self.storage.cached_size == held  # type: ignore[attr-defined]
 
 
-MODELS = (ShardModel, OverlayModel, NamespaceModel, PlacedModel, ReplicaModel, ProxyCacheModel)
+MODELS = (
+    *(ShardModel, OverlayModel, MigrateModel, NamespaceModel),
+    *(PlacedModel, ReplicaModel, ProxyCacheModel),
+)
 
 
 def test_every_combinator_that_writes_has_a_model() -> None:

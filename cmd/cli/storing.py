@@ -1,0 +1,201 @@
+"""`pk storage …`: moving, mending and tidying the stores of a server's configuration."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ..errors import ConfigError, Corrupt, Unavailable
+from .common import Command, LazyGroup, Output, Session, json_flag
+from .configuration import chosen_file
+
+if TYPE_CHECKING:
+    from ..server.config.record import LowConfig
+
+MODES: Final = {
+    "migrate": ("storing:migrate", "Move all blobs to another kind of store, while serving."),
+}
+
+POLL_S: Final = 0.5
+RESTART_WAIT_S: Final = 120.0
+
+KEYS: Final[Mapping[str, dict[str, str | bool]]] = {
+    "localdisk": {},
+    "diskpacked": {"packBlobs": True},
+    "blobpacked": {"packRelated": True},
+}
+"""Kind of store -> the keys beside blobPath that ask for it."""
+
+
+@click.group(cls=LazyGroup, modes=MODES)
+def storage() -> None:
+    """Move the blobs of a server to another store."""
+
+
+@click.command(cls=Command)
+@click.argument("kind", type=click.Choice(sorted(KEYS)))
+@click.option("--to", "folder", metavar="DIR", help="Where to; else beside the old folder.")
+@click.option("--config", metavar="FILE", help="The server's configuration.")
+@json_flag
+@click.pass_obj
+def migrate(session: Session, kind: str, folder: str | None, config: str | None) -> None:
+    """Move all blobs to a store of another KIND. Run it again to go on where it was stopped.
+
+    The server goes on serving; without one, the work is done here. Every blob is read back from
+    the new store before the configuration is changed. The old store is left as it is.
+    """
+    path = Path(chosen_file(config, os.environ))
+    old = begin(path, kind, folder)
+    url = running_server(session, path)
+    tell = teller(session.output)
+    progress = follow(session, url, tell) if url else migrate_here(path, tell)
+    session.output.summary |= progress
+    if progress["phase"] != "done":
+        reason = f"{progress['damagedCount']} blobs can't be read there; both stores go on serving"
+        session.output.problem(Corrupt("migrate", old, reason))
+        for ref in str_list(progress["damaged"]):
+            session.output.result(ref, damaged=ref)
+        return
+    session.output.note(f"all blobs have moved and were read back; {path} names the new store")
+    session.output.note(f"you may delete the old store when you have a backup: {old}")
+
+
+def begin(path: Path, kind: str, folder: str | None) -> Path:
+    """Ask for the migration in the configuration, unless it does so already.
+
+    Returns the folder of the old store.
+    """
+    from ..server.config import load, rewriting
+
+    values = load.read(path, os.environ).values
+    if not isinstance(values.get("blobPath"), str) or not values["blobPath"]:
+        raise ConfigError("migrate", path, "it has no blobPath; see server/config/README.md")
+    old = Path(str(values["blobPath"]))
+    if "migration" in values:
+        return old
+    if {key: True for key in ("packBlobs", "packRelated") if values.get(key)} == KEYS[kind]:
+        raise ConfigError("migrate", path, f"its store is of the kind {kind} already")
+    new = Path(folder).absolute() if folder else old.with_name(f"{old.name}-{kind}")
+    for rows in new.glob("migration-removed.*"):  # of an earlier migration, which has ended
+        shutil.rmtree(rows) if rows.is_dir() else rows.unlink()
+    rewriting.begin_migration(path, {"blobPath": str(new), **KEYS[kind]})
+    return old
+
+
+def configuration(path: Path) -> "LowConfig":
+    from ..server.config import load
+
+    return load.load(path, os.environ)
+
+
+# -- with a running server -----------------------------------------------------------------------
+
+
+def running_server(session: Session, path: Path) -> str:
+    """The URL of the server of this configuration if it answers, else ""."""
+    from ..server.config import first_start
+
+    config = configuration(path)
+    url = config.base_url or first_start.client_url(config.listen or first_start.DEFAULT_LISTEN)
+    if config.https:
+        url = url.replace("http://", "https://", 1)
+    try:
+        status_of(session, url)
+    except Unavailable:
+        return ""
+    return url
+
+
+def status_of(session: Session, url: str) -> Mapping[str, object]:
+    import json
+
+    from .connection import Connection
+
+    connection = Connection(session, url)
+    path = f"{connection.transport.path_of('/status/')}status.json"
+    answer = json.loads(connection.checked("ask", connection.transport.request("GET", path)).body)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def follow(
+    session: Session, url: str, tell: Callable[[Mapping[str, object]], None]
+) -> dict[str, object]:
+    """Let the server begin, if it has not yet, and tell how far it is until it ends."""
+    if "migration" not in status_of(session, url):
+        from .connection import Connection
+
+        transport = Connection(session, url).transport
+        transport.request("POST", f"{transport.path_of('/status/')}restart", body=b"")
+    for progress in progresses(session, url):
+        tell(progress)
+        if progress["phase"] in ("done", "damaged"):
+            return progress
+        if progress.get("failure"):
+            session.output.note(f"the server waits: {progress['failure']}")
+    raise AssertionError  # the loop has no other end
+
+
+def progresses(session: Session, url: str) -> Iterator[dict[str, object]]:
+    """What the server says, again and again; patient with one that is starting anew."""
+    deadline = time.monotonic() + RESTART_WAIT_S
+    while True:
+        try:
+            migrations = status_of(session, url).get("migration")
+        except Unavailable:
+            migrations = None
+            if time.monotonic() > deadline:
+                raise
+        if isinstance(migrations, dict) and migrations:
+            deadline = time.monotonic() + RESTART_WAIT_S
+            yield dict(next(iter(migrations.values())))
+        elif time.monotonic() > deadline:
+            raise Unavailable("migrate", url, "the server does not take up its new configuration")
+        time.sleep(POLL_S)
+
+
+# -- without one ---------------------------------------------------------------------------------
+
+
+def migrate_here(path: Path, tell: Callable[[Mapping[str, object]], None]) -> dict[str, object]:
+    """Open the stores of the configuration, and do the work in this process."""
+    from ..blobserver.migrating import Migrating
+    from ..server.config.prepare import make_folders
+    from ..server.config.rewriting import finish_migration
+    from ..server.topology import Topology
+
+    config = configuration(path)
+    make_folders(config)
+    with Topology(config, only=("/bs/",)) as topology:
+        store = topology.storage("/bs/").inner
+        assert isinstance(store, Migrating)
+        progress = store.migrate(lambda progress: tell(progress.document()))
+        if progress.phase == "done":
+            finish_migration(path)
+    return progress.document()
+
+
+# -- telling -------------------------------------------------------------------------------------
+
+
+def teller(output: Output) -> Callable[[Mapping[str, object]], None]:
+    """What shows progress: JSON lines, or a line on a terminal."""
+
+    def tell(progress: Mapping[str, object]) -> None:
+        members = {key: progress[key] for key in ("phase", "blobs", "bytes")}
+        if output.as_json:
+            output.result("", progress=members)
+        elif output.shows_progress:
+            click.echo(f"\r{members['phase']}: {members['blobs']} blobs\x1b[K", nl=False, err=True)
+            if members["phase"] in ("done", "damaged"):
+                click.echo("", err=True)
+
+    return tell
+
+
+def str_list(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else []

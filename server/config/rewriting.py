@@ -1,0 +1,81 @@
+"""Changing where the blobs lie in a server.toml, and nothing else (README.md, "Migration").
+
+The text is changed line by line, so that comments stay. The result is read again and compared with
+what it should say: a file too unusual for that is refused, untouched.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ...errors import ConfigError
+from . import private, syntax
+from .high_keys import MIGRATION
+
+_TABLE: Final = re.compile(r"\s*\[")
+_HEAD: Final = re.compile(r"\s*\[migration\]\s*(#.*)?")
+_KEY: Final = re.compile(rf"\s*({'|'.join(sorted(MIGRATION))})\s*=")
+
+
+def begin_migration(path: Path, settings: Mapping[str, str | bool]) -> None:
+    """Add the table `migration`. Raises ConfigError where there is another one."""
+    text, values = _read(path)
+    there = values.get("migration")
+    if there == settings:
+        return
+    if there is not None:
+        raise ConfigError("begin migration", path, "another one is under way")
+    if values.get("handlerConfig") is True:
+        reason = "it is of the low level: give the store a storage-migrate in front yourself"
+        raise ConfigError("begin migration", path, reason)
+    table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    text = f"{text.rstrip()}\n\n# The blobs are moving there: pk storage migrate.\n[migration]\n"
+    _write(path, text + table, {**values, "migration": dict(settings)})
+
+
+def finish_migration(path: Path) -> None:
+    """Let the keys of the table take the place of the old ones. Raises ConfigError.
+
+    A file without that table stays as it is.
+    """
+    text, values = _read(path, also_json=True)
+    settings = values.pop("migration", None)
+    if not isinstance(settings, dict):
+        return
+    kept = {key: value for key, value in values.items() if key not in MIGRATION}
+    new = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    lines: list[str] = []
+    place, table = 0, ""
+    for line in text.splitlines():
+        if _TABLE.match(line):
+            table = "migration" if _HEAD.fullmatch(line) else "another"
+        if table == "migration" or "pk storage migrate." in line:
+            continue
+        if not table and _KEY.match(line):
+            place = len(lines)
+            continue
+        lines.append(line)
+    lines[place:place] = new
+    _write(path, "\n".join(lines).rstrip() + "\n", kept | settings)
+
+
+def _read(path: Path, *, also_json: bool = False) -> tuple[str, dict[str, object]]:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("read", path, str(error)) from None
+    values, is_toml = syntax.parse(text, str(path))
+    if not is_toml and not (also_json and "migration" not in values):
+        reason = "it is JSON, as Perkeep has it: migrate with a server.toml of its own"
+        raise ConfigError("change", path, reason)
+    return text, values
+
+
+def _write(path: Path, text: str, expected: Mapping[str, object]) -> None:
+    values, _ = syntax.parse(text, str(path))
+    if values != expected:
+        reason = "it is written in an unusual way; change blobPath and its pack key by hand"
+        raise ConfigError("change", path, reason)
+    private.replace(path, text)

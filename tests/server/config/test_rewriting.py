@@ -1,0 +1,78 @@
+"""Changing where the blobs lie in a server.toml: comments stay, unusual files stay untouched."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from peatkeep.errors import ConfigError
+from peatkeep.server.config.rewriting import begin_migration, finish_migration
+
+USUAL = """\
+# A comment.
+listen = "127.0.0.1:3179"
+
+# The blobs, in a few large files.
+packBlobs = true
+blobPath = "blobs"  # relative
+
+levelDB = "index.leveldb"
+[limits]
+header_wait_s = 15
+"""
+NEW: dict[str, str | bool] = {"blobPath": "/somewhere/zips", "packRelated": True}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "server.toml"
+    path.write_text(USUAL)
+    return path
+
+
+def test_a_migration_is_asked_for_by_a_table_at_the_end(file: Path) -> None:
+    begin_migration(file, NEW)
+    assert file.read_text().startswith(USUAL)
+    assert tomllib.loads(file.read_text()) == {**tomllib.loads(USUAL), "migration": NEW}
+    begin_migration(file, NEW)  # again: nothing happens
+    with pytest.raises(ConfigError, match="another one is under way"):
+        begin_migration(file, {"blobPath": "/elsewhere"})
+
+
+def test_at_the_end_only_the_place_of_the_blobs_is_another(file: Path) -> None:
+    begin_migration(file, NEW)
+    finish_migration(file)
+    values = tomllib.loads(file.read_text())
+    assert values == {
+        "listen": "127.0.0.1:3179",
+        "blobPath": "/somewhere/zips",
+        "packRelated": True,
+        "levelDB": "index.leveldb",
+        "limits": {"header_wait_s": 15},
+    }
+    assert "# A comment." in file.read_text()
+    assert oct(file.stat().st_mode)[-3:] == "600"
+
+
+def test_a_file_without_a_migration_stays_as_it_is(file: Path) -> None:
+    finish_migration(file)
+    assert file.read_text() == USUAL
+
+
+def test_a_file_written_in_an_unusual_way_is_refused_untouched(file: Path) -> None:
+    text = USUAL.replace("packBlobs = true", '"packBlobs" = true')
+    file.write_text(text)
+    begin_migration(file, NEW)
+    before = file.read_text()
+    with pytest.raises(ConfigError, match="unusual"):
+        finish_migration(file)
+    assert file.read_text() == before
+
+
+def test_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "server-config.json"
+    path.write_text('{"blobPath": "/blobs"}')
+    with pytest.raises(ConfigError, match="JSON"):
+        begin_migration(path, NEW)
+    finish_migration(path)
+    assert path.read_text() == '{"blobPath": "/blobs"}'
