@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from ..blob import Ref, SizedRef
 from ..blobserver.hub import Hub
@@ -11,8 +12,11 @@ from ..errors import Corrupt, NotFound
 Watcher = Callable[[Sequence[tuple[Ref, bytes | None]]], None]
 """Called with blobs that are durable now, with their bytes where these are still at hand.
 
-Must be quick and must not raise.
+Holds up whoever stored them: must be quick. Must not raise.
 """
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of written blobs that are kept until they are synced. Their writers hold them, too."""
 
 
 class Watched(Storage):
@@ -23,7 +27,10 @@ class Watched(Storage):
         self.hub = Hub()
         self._watchers: list[Watcher] = []
         self._lock = threading.Lock()
-        self._unsynced: list[tuple[Ref, bytes]] = []
+        # Whether a sync of `inner` is all that its own way of receiving adds to writing.
+        self._syncs_all = type(inner).receive_many is Storage.receive_many
+        self._unsynced: list[tuple[Ref, bytes | None]] = []
+        self._kept_bytes = 0
 
     def fetch(self, ref: Ref) -> bytes:
         return self.inner.fetch(ref)
@@ -37,20 +44,33 @@ class Watched(Storage):
         batch = list(blobs)
         written = self.inner.write_many(batch)
         with self._lock:
-            # Listeners are told the ref; the bytes are not held on to.
-            self._unsynced += [(ref, b"") for ref, _ in batch]
+            for ref, data in batch:
+                keeps = self._kept_bytes + len(data) <= KEPT_BYTES
+                self._unsynced.append((ref, data if keeps else None))
+                self._kept_bytes += len(data) if keeps else 0
         return written
 
     def sync(self) -> None:
         with self._lock:
-            arrived, self._unsynced = self._unsynced, []
-        self.inner.sync()
+            arrived, self._unsynced, self._kept_bytes = self._unsynced, [], 0
+        try:
+            self.inner.sync()
+        except BaseException:
+            with self._lock:  # the next sync may succeed: it tells of these, too
+                self._unsynced = [(ref, None) for ref, _ in arrived] + self._unsynced
+            raise
         for watcher in list(self._watchers):
-            watcher([(ref, None) for ref, _ in arrived])
-        self.hub.notify(arrived)
+            watcher(arrived)
+        # Listeners are told the ref.
+        self.hub.notify([(ref, data or b"") for ref, data in arrived])
 
     def receive_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         batch = list(blobs)
+        if self._syncs_all:
+            # So that what was written before, and may be referred to, is told before or with it.
+            received = self.write_many(batch)
+            self.sync()
+            return received
         received = self.inner.receive_many(batch)
         for watcher in list(self._watchers):
             watcher(batch)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, tzinfo
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from typing import Final, NamedTuple
 
 from ..blob import Ref
@@ -12,17 +12,22 @@ from ..errors import Corrupt, Invalid, NotFound, StoreError
 from ..sorted.kv import KeyValue
 from .derived import DIRTY
 from .extract import Outcome, extract, subjects
+from .inflight import InFlight
 from .layout import prepare, wipe
 from .rows import STATE_KEY, have_key, parse_have
 from .settle import Settler
-from .sources import LocalFirst
+from .sources import RECENT_BYTES, LocalFirst, Recent
 from .storage import IndexStorage
 from .view import View
+from .workers import Workers
 from .writer import Applied, Writer
 
 PAGE_BLOBS: Final = 256
-PAGE_BYTES: Final = 16 * 1024 * 1024
+PAGE_BYTES: Final = 4 * 1024 * 1024
 """What is indexed and committed at once when the blobs are ours to divide."""
+
+PAGES_ALONE: Final = 16
+"""Pages that are indexed before it is worth the start of other processes."""
 
 
 class IndexRefused(Invalid):
@@ -78,12 +83,14 @@ class Index:
         zone: tzinfo = UTC,
         *,
         catch_up: bool = True,
+        recent_bytes: int = RECENT_BYTES,
     ) -> None:
         """Open, or begin. Raises Unsupported for rows of another version.
 
         When it is new, the process before did not close it, or Perkeep wrote it, the stored
         blobs are compared with the rows, and what is lacking is done now; without `catch_up`
-        that is left to the caller, who is about to reindex.
+        that is left to the caller, who is about to reindex. recent_bytes: chunks that are kept in
+        memory after they arrived, for the files that they belong to.
         """
         self._rows = rows
         self._blobs = blobs
@@ -95,6 +102,8 @@ class Index:
         self._settler = Settler(rows, self.view, blobs)
         self.storage: Final = IndexStorage(rows, self.receive)
         self._watchers: list[Watcher] = []
+        self._recent = Recent(recent_bytes)
+        self._in_flight = InFlight(self._index)
         self._owed: set[Ref] = set()  # arrived, but what waits for them could not be tried
         self._is_behind = False  # whether stored blobs are known to be without rows
         if catch_up:
@@ -111,10 +120,11 @@ class Index:
     def receive(self, blobs: Sequence[tuple[Ref, bytes]]) -> None:
         """Index blobs that are stored; when it returns they are found.
 
-        Raises IndexRefused for those that never can be, after the others are indexed.
+        Raises IndexRefused for those that never can be, after the others are indexed. A blob that
+        several bring at once is indexed by one of them; the others wait and hear the same.
         """
         try:
-            refused = self._index(dict(blobs))
+            refused = self._in_flight.run(dict(blobs))
         except StoreError:
             self._is_behind = True
             raise
@@ -162,7 +172,8 @@ class Index:
 
     def _index(self, batch: dict[Ref, bytes]) -> dict[Ref, str]:
         """Index a batch and what waited for it. Returns the refused ones of the batch."""
-        source = LocalFirst(batch, self._blobs)
+        source = self._source(batch)
+        self._recent.add((ref, data) for ref, data in batch.items() if data[:1] != b"{")
         known = self._complete(batch)
         fresh = [(ref, data) for ref, data in batch.items() if ref not in known]
         applied = self._apply(self._extract_all(fresh, source), arrived=batch)
@@ -170,6 +181,9 @@ class Index:
             owed, self._owed = self._owed, set()
         self._wake(applied.woken | owed, source)
         return applied.refused
+
+    def _source(self, batch: dict[Ref, bytes]) -> LocalFirst:
+        return LocalFirst(batch, self._recent, self._blobs)
 
     def _complete(self, refs: Iterable[Ref]) -> set[Ref]:
         """Those of the blobs that need no work."""
@@ -190,7 +204,7 @@ class Index:
         self._tell(outcomes)
         refused, woken = applied.refused, applied.woken
         while applied.retry:
-            source = LocalFirst({}, self._blobs)
+            source = self._source({})
             outcomes = self._extract_all(self._fetched(applied.retry), source)
             with self._lock:
                 applied = self._writer.apply(outcomes, (), woken_by, applied.retry)
@@ -250,20 +264,35 @@ class Index:
             indexed = self._rows.get_many([have_key(ref) for ref in page])
             ready = {Ref.trusted(key.decode()[5:]) for key in indexed}
             ready |= {found.ref for found in self._blobs.stat(page)}
-            self._wake(ready, LocalFirst({}, self._blobs))
+            self._wake(ready, self._source({}))
 
     # -- many blobs -----------------------------------------------------------------------------
 
     def _index_all(self, blobs: Iterable[tuple[Ref, bytes]], progress: Progress | None) -> Report:
         done = 0
         refused: dict[Ref, str] = {}
-        for page in _pages(blobs):
-            refused |= self._index(page)
+        for page, outcomes in self._worked_out(_pages(blobs)):
+            refused |= self._index(page) if outcomes is None else self._commit(page, outcomes)
             done += len(page)
             if progress is not None:
                 progress(done)
         self.settle()
         return Report(done, refused, list(islice(self._writer.waiting(), 100)))
+
+    def _worked_out(
+        self, pages: Iterator[dict[Ref, bytes]]
+    ) -> Iterator[tuple[dict[Ref, bytes], list[Outcome] | None]]:
+        """Yield each page; those of a long list with their outcomes, from other processes."""
+        yield from ((page, None) for page in islice(pages, PAGES_ALONE))
+        for page in pages:
+            with Workers(self._blobs, self._zone) as workers:
+                yield from workers.outcomes(chain((page,), pages))
+
+    def _commit(self, page: dict[Ref, bytes], outcomes: list[Outcome]) -> dict[Ref, str]:
+        """Write a page that was worked out. Returns the refused ones of it."""
+        applied = self._apply(outcomes, arrived=page)
+        self._wake(applied.woken, self._source({}))
+        return applied.refused
 
     def _unknown(self) -> Iterator[tuple[Ref, bytes]]:
         """Stored blobs that are neither completely indexed, nor wait for another, nor refused."""

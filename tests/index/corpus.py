@@ -69,7 +69,7 @@ class World:
     ) -> None:
         self.kv = rows if rows is not None else MemoryKeyValue()
         self.blobs = blobs if blobs is not None else Memory()
-        self.index = Index(self.kv, self.blobs, owner_key_ids)
+        self.index = Index(self.kv, self.blobs, owner_key_ids, recent_bytes=0)
 
     def add(self, blobs: Sequence[Blob], batch: int = 1) -> dict[Ref, str]:
         """Store and index in batches of this many. Returns the refused ones."""

@@ -173,3 +173,31 @@ def test_refused_blobs_do_not_hold_up_the_others() -> None:
     finally:
         sync.stop()
     assert sync.refused == {Ref.of(b"bad"): "bad"}
+
+
+def test_chunks_are_told_with_their_bytes_when_they_are_durable() -> None:
+    store = Watched(Memory())
+    told: list[tuple[Ref, bytes | None]] = []
+    store.watch(told.extend)
+    store.write_many([(Ref.of(b"one"), b"one")])
+    assert told == []
+    store.receive_many([(Ref.of(b"two"), b"two")])
+    assert told == [(Ref.of(b"one"), b"one"), (Ref.of(b"two"), b"two")]
+
+
+def test_what_a_failed_sync_left_is_told_after_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Watched(Memory())
+    told: list[Ref] = []
+    store.watch(lambda blobs: told.extend(ref for ref, _ in blobs))
+    store.write_many([(Ref.of(b"one"), b"one")])
+
+    def fail() -> None:
+        raise Unavailable("sync", "disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.inner, "sync", fail)
+        with pytest.raises(Unavailable):
+            store.sync()
+    assert told == []
+    store.sync()
+    assert told == [Ref.of(b"one")]
