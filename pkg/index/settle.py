@@ -42,6 +42,7 @@ class Settler:
         self._view = view
         self._blobs = blobs
         self._targets: set[str] | None = None
+        self._any_dependent = True
 
     def is_complete(self) -> bool:
         """Whether the rows are there, of our form and for these owners."""
@@ -86,6 +87,7 @@ class Settler:
         """
         marks = [key for key, _ in islice(self._rows.find(start, after_prefix(DIRTY)), PAGE_SIZE)]
         self._targets = self._deleted_targets()
+        self._any_dependent = self._has_dependent()
         batch = Batch()
         # In one commit with the snapshots at the end of it, or an earlier one: a crash in between
         # leaves a mark too many, never one too few.
@@ -100,6 +102,11 @@ class Settler:
         if batch:
             self._rows.commit(batch, durable=False)
         return marks[-1] + b"\0" if len(marks) == PAGE_SIZE else b""
+
+    def _has_dependent(self) -> bool:
+        """Whether any permanode depends on another: in most stores none does."""
+        found = (self._rows.prefixed(has_prefix_key(name)) for name in _DEPENDENT_ATTRIBUTES)
+        return any(next(rows, None) is not None for rows in found)
 
     def _deleted_targets(self) -> set[str] | None:
         """What delete claims name: few blobs, so most need no look. None: too many to know."""
@@ -122,7 +129,8 @@ class Settler:
         permanode = self._about(Ref.trusted(changed)) if kind == "claim" else changed
         if permanode is not None:
             yield Ref.trusted(permanode)
-            yield from self._having(_DEPENDENT_ATTRIBUTES, permanode)
+            if self._any_dependent:
+                yield from self._having(_DEPENDENT_ATTRIBUTES, permanode)
 
     def _having(self, attributes: Iterable[str], value: str) -> Iterator[Ref]:
         for attribute in attributes:

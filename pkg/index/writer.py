@@ -44,6 +44,14 @@ class Applied(NamedTuple):
     retry: dict[Ref, Ref]
 
 
+MAX_PLAIN_ROW: Final = 700
+"""Bytes of a row, key and value, that fits a store for sure."""
+
+
+class Prepared(tuple[Row, ...]):
+    """Rows with all that follow from them, each of which fits a store."""
+
+
 class _Change:
     """A commit in the making. metas: MIME of the blobs in it."""
 
@@ -57,7 +65,7 @@ class _Change:
     def add(self, row: Row) -> None:
         for derived in derived_rows(row):
             self.batch.set(*derived)
-        if len(row[0]) + len(row[1]) < 700:
+        if len(row[0]) + len(row[1]) < MAX_PLAIN_ROW:
             self.batch.set(*row)
             return
         for part in fitted(row):
@@ -205,8 +213,11 @@ class Writer:
 
     def _accept(self, change: _Change, outcome: Outcome) -> None:
         change.metas[outcome.ref] = outcome.mime
-        for row in outcome.rows:
-            change.add(row)
+        if isinstance(outcome.rows, Prepared):
+            change.batch.operations += outcome.rows
+        else:
+            for row in outcome.rows:
+                change.add(row)
         change.add((meta_key(outcome.ref), f"{outcome.size}|{outcome.mime}".encode()))
         claim = outcome.deletion
         if claim is not None and claim.target is not None:
