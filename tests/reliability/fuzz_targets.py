@@ -113,6 +113,28 @@ def make_framing() -> Target:
     return target
 
 
+def make_frames() -> Target:
+    from peatkeep.blob import Ref
+    from peatkeep.blobserver.wire import ClientMachine, Hello, ProtocolViolation, ServerMachine
+
+    def target(data: bytes) -> None:
+        """The first byte says which end hears the rest, in two messages."""
+        server, client = ServerMachine(Hello(), 0.0), ClientMachine(0.0)
+        for one, other in ((client, server), (server, client)):
+            other.receive(one.next_message() or b"", 0.0)
+        end = server if data[:1] < b"\x80" else client
+        client.stat([Ref(REF.decode())])
+        client.fetch([Ref(REF.decode())])
+        cut = int.from_bytes(data[1:3])
+        with contextlib.suppress(ProtocolViolation):
+            for piece in (data[3 : 3 + cut], data[3 + cut :]):
+                end.receive(piece, 0.0)
+        while (message := end.next_message()) is not None:
+            assert len(message) <= end.peer.message_bytes
+
+    return target
+
+
 def make_openpgp() -> Target:
     from peatkeep.errors import Invalid, Unsupported
     from peatkeep.schema import armor
@@ -275,6 +297,16 @@ def signed_texts() -> list[bytes]:
     return [one["signed"].encode() for one in valid]
 
 
+def golden_messages() -> list[bytes]:
+    """Frames of the stream, in two messages: an upload and its last piece, or one alone."""
+    golden = json.loads((VECTORS.parent / "stream" / "frames.json").read_text())
+    raw = {one["name"]: bytes.fromhex(one["hex"]) for one in golden}
+    ends = {one["name"]: b"\0" if one["from"] == "client" else b"\xff" for one in golden}
+    first, last = raw["put without rush, first piece"], raw["last piece"]
+    upload = b"\0" + len(first).to_bytes(2) + first + last
+    return [upload, *[ends[name] + len(one).to_bytes(2) + one for name, one in raw.items()]]
+
+
 def key_files() -> list[bytes]:
     return [path.read_bytes() for path in sorted(KEYS.iterdir())]
 
@@ -292,5 +324,6 @@ PARSERS |= {
     "openpgp": Parser(make_openpgp, key_files()),
     "multipart": Parser(make_multipart, [b"\x20" + PART + PART + b"--cut--\r\n", b"\0--cut--"]),
     "media": Parser(make_media, PICTURES),
+    "frames": Parser(make_frames, golden_messages()),
 }
 PLANTED = Parser(make_planted, [b"bytes=-3", b"bytes=1-2"])

@@ -77,13 +77,17 @@ class ClientMachine(Connection):
         *,
         largest_window_bytes: int = LARGEST_WINDOW,
         ahead_bytes: int = 4 * 1024 * 1024,
+        patience_s: float = 120,
     ) -> None:
         """hello.window: the first credit of each class; it may become largest_window_bytes.
 
-        ahead_bytes: how much of uploads may wait here to be sent (`room`).
+        ahead_bytes: how much of uploads may wait here to be sent (`room`). patience_s: the server
+        is given up (`tick`) when uploads are out and none is answered for so long.
         """
         super().__init__(hello, now)
         self._ahead_bytes = ahead_bytes
+        self._patience_s = patience_s
+        self._answered_at = now
         self._last_request = 0
         self._puts: dict[int, Outgoing] = {}
         self._costs: dict[int, int] = {}  # of those of which some has left
@@ -264,7 +268,16 @@ class ClientMachine(Connection):
         self._answered(request)
         out.append(Failed(request, None, code, text))
 
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        if not self._costs:
+            self._answered_at = now
+        elif now - self._answered_at > self._patience_s:
+            reason = f"no upload answered for {self._patience_s:.0f} s"
+            raise ProtocolViolation(Violation.SILENCE, reason)
+
     def _answered(self, request: int) -> None:
+        self._answered_at = self._heard_at
         del self._puts[request]
         self._used_bytes -= self._costs.pop(request)
 

@@ -26,6 +26,9 @@ FLOOD_BYTES: Final = 1024 * 1024
 
 SILENT_BEATS: Final = 3
 
+SMALL_PIECE_BYTES: Final = 4096
+"""Smaller pieces are gathered: each kept by itself would cost more than its bytes."""
+
 Handler = Callable[[int, int, memoryview, list[Event]], None]
 
 
@@ -38,9 +41,19 @@ class Unfinished:
         self.priority = flags & CLASS
         self.flags = flags
         self.head = head
-        self.pieces: list[memoryview] = []
+        self.pieces: list[memoryview | bytearray] = []
         self.got = 0
         self.dropped = False
+
+    def add(self, piece: memoryview) -> None:
+        message_bytes = memoryview(piece.obj).nbytes
+        # A view keeps its whole message: only for a piece that is most of it.
+        if len(piece) >= SMALL_PIECE_BYTES and len(piece) * 2 >= message_bytes:
+            self.pieces.append(piece)
+        elif self.pieces and isinstance(self.pieces[-1], bytearray):
+            self.pieces[-1] += piece
+        else:
+            self.pieces.append(bytearray(piece))
 
 
 class Connection:
@@ -97,7 +110,7 @@ class Connection:
             if not self.is_welcome and kind != frames.HELLO:
                 raise out_of_order("a frame before HELLO")
             handler(flags, request, body, events)
-        if self._outbox.urgent_bytes > FLOOD_BYTES:
+        if self._outbox.urgent_bytes + self._owed_bytes() > FLOOD_BYTES:
             raise ProtocolViolation(Violation.FLOOD, "the peer asks without reading")
         return events
 
@@ -146,7 +159,7 @@ class Connection:
             return bytes(piece)
         _check_more(got, size, flags)
         unfinished = Unfinished(flags, head)
-        unfinished.pieces.append(piece)
+        unfinished.add(piece)
         unfinished.got = got
         self._unfinished[request] = unfinished
         return None
@@ -170,7 +183,7 @@ class Connection:
                 raise frames.malformed("an empty piece in the middle of a blob")
             _check_more(unfinished.got, size, first_flags)
             if not unfinished.dropped:
-                unfinished.pieces.append(body)
+                unfinished.add(body)
             return
         _check_end(unfinished.got, size, first_flags)
         del self._unfinished[request]
@@ -266,6 +279,10 @@ class Connection:
 
     def _has_first_frames(self) -> bool:
         return False
+
+    def _owed_bytes(self) -> int:
+        """Of the frames that `_first_frames` will make, about."""
+        return 0
 
     def _is_busy(self) -> bool:
         raise NotImplementedError

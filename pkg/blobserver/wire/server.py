@@ -329,6 +329,8 @@ class ServerMachine(Connection):
 
     def _stop_items(self, request: int, running: Running, refs: set[Ref]) -> None:
         running.stopped |= refs
+        if len(running.stopped) > self.hello.items:
+            raise ProtocolViolation(Violation.LIMIT, "too many items of a request are stopped")
         dropped = self._outbox.drop(
             lambda job: (
                 job.request == request
@@ -439,6 +441,9 @@ class ServerMachine(Connection):
 
     def _has_first_frames(self) -> bool:
         return bool(self._acks)
+
+    def _owed_bytes(self) -> int:
+        return 4 * len(self._acks)
 
     def _is_busy(self) -> bool:
         return bool(self._running or self._puts or self._unfinished)

@@ -1,5 +1,7 @@
 """What the two machines promise, one thing at a time."""
 
+import tracemalloc
+
 import pytest
 
 from peatkeep.blob import Ref, SizedRef
@@ -14,6 +16,7 @@ from peatkeep.blobserver.wire import (
     ServerMachine,
     Violation,
     Zstd,
+    connection,
     events,
     frames,
     pack,
@@ -287,6 +290,46 @@ def test_heartbeats_keep_an_idle_line_and_find_a_dead_one(line: Line) -> None:
     with pytest.raises(ProtocolViolation) as caught:
         line.server.tick(line.now + 61)
     assert caught.value.close_code == Violation.SILENCE
+
+
+def test_acknowledgements_that_never_come_end_the_patience(line: Line) -> None:
+    line.client.put(SMALL, BLOBS[SMALL])
+    for second in range(120):
+        line.now = float(second)
+        line.client.tick(line.now)
+        line.server.tick(line.now)
+        line.settle()
+    line.server.tick(121)
+    line.settle()
+    with pytest.raises(ProtocolViolation) as caught:
+        line.client.tick(121)
+    assert caught.value.close_code == Violation.SILENCE
+
+
+def test_tiny_pieces_cost_no_more_than_their_bytes(line: Line) -> None:
+    data = bytes(200_000)
+    filler = frames.frame(frames.STOP, 0, 99, frames.lines_body([SMALL] * 1000))
+    tiny = frames.frame(frames.DATA, 0, 1, b"\0") * 10 + filler
+    tracemalloc.start()
+    line.server.receive(frames.put_head(1, 0, Ref.of(data), len(data), 0), 0.0)
+    for _ in range(100):
+        line.server.receive(bytes(bytearray(tiny)), 0.0)  # each time bytes of its own
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 2 * MIB
+
+
+def test_an_uploader_that_reads_no_acknowledgements_is_cut_off(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FLOOD_BYTES", 40_000)
+    empty = Ref.of(b"")
+    message = b"".join(frames.put_head(n, 4, empty, 0, 0) for n in range(1, 2001))
+    with pytest.raises(ProtocolViolation) as caught:  # noqa: PT012 - it is the loop that ends so
+        for _ in range(200):
+            puts = line.server.receive(message, 0.0)
+            line.server.ack([put.request for put in puts])
+    assert caught.value.close_code == Violation.FLOOD
 
 
 def test_a_peer_that_asks_without_reading_is_cut_off(line: Line) -> None:
