@@ -1,7 +1,7 @@
 """The blob protocol below `<prefix>camli/`: get, put, stat, enumerate, remove, fetch-blobs."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ..blob import MAX_BLOB_SIZE, Ref, SizedRef, parse_ref
-from ..blobserver import framing
+from ..blobserver import framing, tarstream
 from ..blobserver.hub import Hub
 from ..blobserver.receive import check, receive
 from ..blobserver.storage import Storage
@@ -58,6 +58,7 @@ class Blobs:
             Route(READ, "enumerate-blobs", Right.ENUMERATE, self.enumerate),
             Route(READ, "stat", Right.ALL, self.stat),
             Route(READ, "ws", Right.ALL, unsupported),
+            Route(READ, "blobs.tar", Right.GET | Right.ENUMERATE, self.tar),
             Route(READ, "*", Right.GET, self.get),
             Route(POST, "stat", Right.STAT, self.stat),
             Route(POST, "upload", Right.UPLOAD, self._uploads.upload),
@@ -139,6 +140,21 @@ class Blobs:
         answer.headers["X-Content-Type-Options"] = "nosniff"
         return answer
 
+    async def tar(self, request: Request) -> Response:
+        """All blobs, in the store's order (pkg/blobserver/tarstream.py)."""
+        token = request.query_params.get("token", "")
+        limit_bytes = whole_number(request.query_params.get("limit", ""), 0)
+        headers = {"Content-Type": tarstream.MEDIA_TYPE, "X-Content-Type-Options": "nosniff"}
+        if request.method == "HEAD":
+            return Response(headers=headers)
+        pieces = joined(
+            tarstream.archive(self._storage.stream(token), limit_bytes), FETCH_WINDOW_BYTES
+        )
+        # The first now: what is no token can still be told.
+        body = self._bridge.pages(pieces)
+        first = await anext(body)
+        return StreamingResponse(resumed(first, body), headers=headers)
+
     # -- writing --------------------------------------------------------------------------------
 
     async def put(self, request: Request) -> Response:
@@ -174,6 +190,12 @@ class Blobs:
         refs = numbered_refs(await form_of(request), REMOVE_LIMIT)
         await self._bridge.call(self._storage.remove, refs)
         return raw_json(remove_json(refs, ""))
+
+
+async def resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 async def unsupported(request: Request) -> Response:
