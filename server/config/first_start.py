@@ -27,7 +27,7 @@ _KEYS: Final = {
     "\npackRelated = true",
 }
 KINDS: Final = tuple(_KEYS)
-"""The stores that a first start can choose; the first is the default (pkg/DESIGN.md, 13)."""
+"""The stores that a first start can choose; the first is the default (pkg/DESIGN.md, 11)."""
 
 
 class FirstStart(NamedTuple):
