@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ..blob import Ref, SizedRef
 from ..blobserver.hub import Hub
@@ -11,9 +11,13 @@ from ..blobserver.registry import open_storage
 from ..blobserver.storage import Recoverable, Storage
 from ..errors import ConfigError, NotFound
 from ..index.index import Index, IndexRefused, Report
+from ..sorted.kv import KeyValue
 from ..sorted.registry import open_kv
 from .config.record import LowConfig, Prefix
 from .watched import Watched
+
+if TYPE_CHECKING:
+    from .checkpoints import Checkpoints
 
 log = logging.getLogger("peatkeep.server")
 
@@ -134,13 +138,31 @@ class Topology:
         blobs = self.storage(source)
         reindex = self._reindex or bool(args.get("reindex"))
         owners = self._owner_key_ids(prefix)
-        index = Index(open_kv(rows_args), blobs, owners, catch_up=not reindex)
+        rows = open_kv(rows_args)
+        checkpoints = self._checkpoints(rows, source)
+        if checkpoints is not None and not reindex:
+            checkpoints.restore()
+        index = Index(rows, blobs, owners, catch_up=not reindex)
         self._stack.callback(index.close)
+        if checkpoints is not None:
+            self._stack.callback(checkpoints.close)
+            checkpoints.start()
         self.indexes[prefix] = index
         if reindex:
             log.info("reindexing %s from %s", prefix, source)
             _log_report(prefix, index.reindex())
         return index.storage
+
+    def _checkpoints(self, rows: KeyValue, source: str) -> "Checkpoints | None":
+        """Of an index whose blobs lie in a bucket, or in several: in the first of them."""
+        hubs = self.hubs(source)
+        for prefix in self._below(source):
+            bucket = getattr(self._open[prefix].inner, "bucket", None)  # as object stores have it
+            if bucket is not None:
+                from .checkpoints import Checkpoints  # needs an extra
+
+                return Checkpoints(rows, bucket, lambda: sum(hub.arrivals for hub in hubs))
+        return None
 
     def _owner_key_ids(self, prefix: str) -> Sequence[str]:
         """The keys of the owner, by the search handler over this index, else the signing one."""
@@ -157,14 +179,18 @@ class Topology:
 
     def hubs(self, prefix: str) -> list[Hub]:
         """The hubs of this store and of all below it: a blob may come in by any of them."""
-        found: dict[str, Hub] = {}
+        return [self._open[each].hub for each in self._below(prefix)]
+
+    def _below(self, prefix: str) -> list[str]:
+        """This prefix and those of all stores that it needs, each once."""
+        found: dict[str, None] = {}
         todo = [prefix]
         while todo:
             here = todo.pop()
             if here not in found:
-                found[here] = self._open[here].hub
+                found[here] = None
                 todo += self._needs.get(here, [])
-        return list(found.values())
+        return list(found)
 
     @property
     def prefixes(self) -> list[str]:

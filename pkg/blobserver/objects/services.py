@@ -129,16 +129,23 @@ def _endpoint(owner: str, options: Options) -> str:
     if host:
         if "/" in host:
             raise ConfigError("configure", f"{owner}, hostname", "must be a host, without a scheme")
-        return "" if host == f"s3{_AMAZON}" else f"https://{host}"
+        if host == f"s3{_AMAZON}":
+            return ""
+        return (
+            f"http://{host}" if _is_loopback(urlsplit(f"//{host}").hostname) else f"https://{host}"
+        )
     if not url:
         return ""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise ConfigError("configure", f"{owner}, endpoint", "must be a URL: https://host")
-    loopback = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
-    if parts.scheme == "http" and not loopback:
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ConfigError("configure", f"{owner}, endpoint", "http:// is for this machine only")
     return url.rstrip("/")
+
+
+def _is_loopback(host: str | None) -> bool:
+    return host is not None and (host in ("localhost", "::1") or host.startswith("127."))
 
 
 def _common(owner: str, options: Options) -> tuple[Limits, bool]:
