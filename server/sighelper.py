@@ -10,7 +10,7 @@ from starlette.responses import Response
 from ..blob import Fetcher, parse_ref
 from ..blobserver.memory import Memory
 from ..blobserver.storage import Storage
-from ..errors import ConfigError, Invalid, NotFound, TooLarge
+from ..errors import ConfigError, Invalid, NotFound, TooLarge, Unsupported
 from ..schema.keyring import SecretKey, find_key, read_ring
 from ..schema.signing import Signer, verify
 from ..schema.text import MAX_SCHEMA_SIZE
@@ -149,5 +149,5 @@ def key_of(prefix: str, ring_path: str, key_id: str) -> SecretKey:
         return find_key(read_ring(Path(ring_path).read_bytes()), key_id)
     except OSError as error:
         raise ConfigError("read key ring", ring_path, error.strerror or str(error)) from None
-    except (Invalid, NotFound) as error:
+    except (Invalid, NotFound, Unsupported) as error:
         raise ConfigError("configure", f"{prefix}, keyId", str(error)) from None
