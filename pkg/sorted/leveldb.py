@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from .options import Options
 
 _WIPE_PAGE: Final = 10_000
 """Rows deleted in one write batch, so that a wipe needs little memory."""
+
+_CUT_TABLE: Final = re.compile(r"\.(ldb|sst): Invalid argument")
 
 
 class LevelDBKeyValue(KeyValue):
@@ -94,8 +97,12 @@ class LevelDBKeyValue(KeyValue):
             raise self._translate(operation, error) from error
 
     def _translate(self, operation: str, error: Exception) -> StoreError:
-        """A RuntimeError is plyvel's word for "closed"."""
-        kind = Corrupt if isinstance(error, plyvel.CorruptionError) else Unavailable
+        """A RuntimeError is plyvel's word for "closed".
+
+        A table that ends too early is EINVAL to LevelDB, of which plyvel hands on the text only.
+        """
+        is_cut = isinstance(error, plyvel.IOError) and _CUT_TABLE.search(str(error)) is not None
+        kind = Corrupt if is_cut or isinstance(error, plyvel.CorruptionError) else Unavailable
         return kind(operation, self._folder, str(error))
 
 
