@@ -67,7 +67,7 @@ SHAPES: Final[dict[str, Shape]] = {
         "storage-retry": "@storage attempts?",
         "storage-limited": "@storage bytesPerSecond? operationsPerSecond?",
         "storage-faulty": "@storage effect? operations? percent? seed?",
-        "storage-encrypt": "I_AGREE keyFile @blobs @meta metaIndex",
+        "storage-encrypt": "I_AGREE keyFile @blobs @meta metaIndex memory?",
         "storage-remote": "url auth skipStartupCheck? trustedCert?",
         "storage-s3": f"{_S3} skipStartupCheck? endpoint? pathStyle? {_LIMITS}",
         "storage-b2": f"{_S3} skipStartupCheck? endpoint? pathStyle? {_LIMITS}",
