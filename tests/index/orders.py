@@ -13,11 +13,8 @@ from peatkeep.sorted.kv import KeyValue
 from peatkeep.sorted.memory import MemoryKeyValue
 from tests.index import make
 from tests.index.corpus import Blob, Row, World
-from tests.reliability.verdict import Verdict
 
 POOLS = 5
-
-NewRows = Callable[[], KeyValue]
 
 
 @cache
@@ -124,16 +121,3 @@ def forgetful(world: World) -> World:
     # As after a clean end, so that nothing is compared at the start.
     world.kv.delete(b"pk|state")
     return world.restarted()
-
-
-def run(seed: int, orders: int, new_rows: NewRows = MemoryKeyValue) -> Verdict:
-    """Try this many histories, seeds counting up from `seed`."""
-    problems = []
-    for number in range(seed, seed + orders):
-        found = compared(arrival(number, new_rows(), World.restarted))
-        if found:
-            problems.append(f"seed {number}: {found[:5]}")
-    caught = any(
-        compared(arrival(number, MemoryKeyValue(), forgetful)) for number in range(200, 260)
-    )
-    return Verdict("index", orders, len(problems), caught, problems=tuple(problems))
