@@ -15,7 +15,14 @@ from .google import token_source
 from .store import Objects
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
+    from obstore.store import (
+        AzureConfig,
+        ClientConfig,
+        GCSConfig,
+        GCSCredential,
+        RetryConfig,
+        S3Config,
+    )
 
 MAX_REQUESTS: Final = 256
 _AMAZON: Final = ".amazonaws.com"
@@ -71,12 +78,14 @@ class GoogleCloudStorage(Objects):
             client_secret = options.string("client_secret", "")
             refresh_token = options.string("refresh_token", "")
             account = options.string("service_account", "")
-        provider = None
-        if client not in ("auto", "none") and not account:
+        provider: Callable[[], GCSCredential] | None = None
+        if client == "none":
+            provider = _no_token
+        elif client != "auto" and not account:
             if not refresh_token:
                 raise ConfigError("configure", f"{owner}, auth.refresh_token", "is missing")
             provider = token_source(client, client_secret, refresh_token)
-        config: GCSConfig = {"skip_signature": client == "none"}
+        config: GCSConfig = {}
         if endpoint:
             config["base_url"] = endpoint
         if account:
@@ -109,6 +118,11 @@ class Azure(Objects):
         store = AzureStore(container, config=config, client_options=client, retry_config=retry)
         bucket = Bucket(store, f"azure://{account}/{container}", prefix, limits, False)
         return cls._opened(bucket, is_checked)
+
+
+def _no_token() -> "GCSCredential":
+    # obstore's own way, skip_signature, asks the machine's account before it stores.
+    return {"token": "none", "expires_at": None}
 
 
 def _split(owner: str, name: str, text: str) -> tuple[str, str]:
