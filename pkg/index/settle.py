@@ -42,7 +42,6 @@ class Settler:
         self._view = view
         self._blobs = blobs
         self._targets: set[str] | None = None
-        self._any_dependent = True
 
     def is_complete(self) -> bool:
         """Whether the rows are there, of our form and for these owners."""
@@ -87,12 +86,14 @@ class Settler:
         """
         marks = [key for key, _ in islice(self._rows.find(start, after_prefix(DIRTY)), PAGE_SIZE)]
         self._targets = self._deleted_targets()
-        self._any_dependent = self._has_dependent()
+        any_dependent = self._has_dependent()
         batch = Batch()
         # In one commit with the snapshots at the end of it, or an earlier one: a crash in between
         # leaves a mark too many, never one too few.
         permanodes = dict.fromkeys(
-            permanode for key in marks for permanode in self.affected(key[len(DIRTY) :].decode())
+            permanode
+            for key in marks
+            for permanode in self.affected(key[len(DIRTY) :].decode(), any_dependent)
         )
         for permanode in permanodes:
             self._take(batch, permanode)
@@ -119,8 +120,11 @@ class Settler:
             return False
         return self._view.is_deleted(ref)
 
-    def affected(self, changed: str) -> Iterator[Ref]:
-        """The permanodes whose snapshots depend on what has changed."""
+    def affected(self, changed: str, any_dependent: bool = True) -> Iterator[Ref]:
+        """The permanodes whose snapshots depend on what has changed.
+
+        any_dependent: False spares a look for permanodes that depend on others: there are none.
+        """
         meta = self._view.meta(changed)
         kind = None if meta is None else meta.camli_type
         if kind == "file":
@@ -129,7 +133,7 @@ class Settler:
         permanode = self._about(Ref.trusted(changed)) if kind == "claim" else changed
         if permanode is not None:
             yield Ref.trusted(permanode)
-            if self._any_dependent:
+            if any_dependent:
                 yield from self._having(_DEPENDENT_ATTRIBUTES, permanode)
 
     def _having(self, attributes: Iterable[str], value: str) -> Iterator[Ref]:
