@@ -26,6 +26,7 @@ MODES = {
     "config": ("configuration:config", "Check or show the server's configuration."),
     "dumpconfig": ("configuration:dumpconfig", "Show the low-level server configuration."),
     "env": ("configuration:env", "Show where files are looked for."),
+    "packblobs": ("tidying:packblobs", "Pack files that lie loose into zips."),
     "reindex-diskpacked": ("reindexing:reindex_diskpacked", "Rebuild the index of packed files."),
     "storage": ("storing:storage", "Move the blobs of a server to another store."),
     "verify": ("verifying:verify", "Read every blob of a store, and name the damaged."),

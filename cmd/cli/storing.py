@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..server.config.record import LowConfig
 
 MODES: Final = {
+    "compact": ("tidying:compact", "Give back the space of removed blobs."),
     "migrate": ("storing:migrate", "Move all blobs to another kind of store, while serving."),
 }
 
