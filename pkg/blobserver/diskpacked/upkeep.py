@@ -30,24 +30,37 @@ class Reindexed(NamedTuple):
 
 def check(packs: Packs, rows: KeyValue) -> Iterator[Damaged]:
     """Name what is damaged: first by reading every pack, then by looking at every row."""
+    unreadable: list[_Unreadable] = []
     for number in packs.numbers:
         try:
-            yield from _check_pack(packs, rows, number)
+            yield from _check_pack(packs, rows, number, unreadable)
         except StoreError as error:
             yield Damaged(None, packs.path(number), error.reason)
     for key, value in rows.find():
-        damaged = _check_row(packs, rows, key, value)
+        damaged = _check_row(packs, rows, key, value, unreadable)
         if damaged is not None:
             yield damaged
 
 
-def _check_pack(packs: Packs, rows: KeyValue, number: int) -> Iterator[Damaged]:
+class _Unreadable(NamedTuple):
+    """A stretch of a pack in which headers tell nothing of the bytes behind them."""
+
+    pack: int
+    begin: int
+    end: int
+
+
+def _check_pack(
+    packs: Packs, rows: KeyValue, number: int, unreadable: list[_Unreadable]
+) -> Iterator[Damaged]:
+    """Adds to `unreadable`: the rows that lead there must be read."""
     path = packs.path(number)
     for found in Walker(packs.reader(number)).walk():
         if found.kind is Kind.DAMAGED and _is_only_record(rows, number, found):
             reason = f"the bytes at {found.offset} have another digest"
             yield Damaged(_name(rows, found), path, reason)
         elif found.kind in (Kind.GAP, Kind.TORN):
+            unreadable.append(_Unreadable(number, found.begin, found.end))
             reason = f"{found.end - found.begin} unreadable bytes at {found.begin}"
             yield Damaged(_without_row(rows, found.ref), path, reason)
 
@@ -76,7 +89,9 @@ def _without_row(rows: KeyValue, ref: Ref | None) -> Ref | None:
     return ref if ref is not None and rows.get(ref.encode()) is None else None
 
 
-def _check_row(packs: Packs, rows: KeyValue, key: bytes, value: bytes) -> Damaged | None:
+def _check_row(
+    packs: Packs, rows: KeyValue, key: bytes, value: bytes, unreadable: list[_Unreadable]
+) -> Damaged | None:
     """Whether a row leads to the header of its blob; if not, whether to its bytes."""
     ref = parse_ref(key.decode("utf-8", "replace"))
     there = Place.from_row(value)
@@ -89,11 +104,14 @@ def _check_row(packs: Packs, rows: KeyValue, key: bytes, value: bytes) -> Damage
             if rows.get(key) != value:
                 return None  # removed by now
             return Damaged(ref, path, f"it ends before {there.end}")
-        if packs.has_header(ref, place):
+        has_header = packs.has_header(ref, place)
+        if has_header and not any(
+            place.pack == pack and begin <= place.offset < end for pack, begin, end in unreadable
+        ):
             return None
         is_intact = ref.matches(packs.read(place))
-        if rows.get(key) != value:
-            return None  # removed or moved while we looked
+        if (has_header and is_intact) or rows.get(key) != value:
+            return None  # or it was removed or moved while we looked
         if packs.was_removed(ref, place):
             return Damaged(ref, path, f"the record at {place.offset} was removed")
     except StoreError as error:
