@@ -1,44 +1,106 @@
-"""The long forms of the reliability programme: `./pk soak [NAME …] [--folder DIR]`.
+"""The long forms of the reliability programme: `./pk soak [NAME …] [--folder DIR]
+[--seconds N]`.
 
 Prints one line for each name, ending in PASS or FAIL, and exits 1 if any failed. What a failure
 left behind is kept in the folder.
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.reliability import big, fuzz, kill9, realtrees  # noqa: E402
+from tests.reliability import (  # noqa: E402
+    big,
+    crash,
+    enospc,
+    fuzz,
+    index,
+    kill9,
+    kill9_stores,
+    lying,
+    model,
+    nthfail,
+    realtrees,
+    rot,
+)
 from tests.reliability.fuzz_targets import PARSERS  # noqa: E402
+from tests.reliability.stores import STORES  # noqa: E402
 from tests.reliability.verdict import Verdict  # noqa: E402
 
 KILLS = 50
+STORE_KILLS = 1000
+STATES = 10_000
+POINTS = 10_000
+DAMAGES = 10_000
+FILLINGS = 100
+LIES = 20_000
+OPERATIONS = 1_000_000
+ORDERS = 20_000
 FUZZ_S = 600
 BIG_BYTES = 10 * 1024**3
 SPARSE_BYTES = 5 * 1024**3
+
+Run = Callable[[Path, int, float], Verdict]
+"""Runs in a folder, from a seed, for at most so many seconds where the line knows a limit."""
 
 
 def fuzz_all(folder: Path) -> Verdict:
     return fuzz.run(folder, FUZZ_S, list(PARSERS), workers=os.cpu_count() or 1)
 
 
-def kill9_often(folder: Path, seed: int) -> Verdict:
-    return kill9.run(folder, seed, KILLS)
+def of_stores(name: str, run: Callable[[Path, int, str, float], Verdict]) -> dict[str, Run]:
+    """A line for each store: `crash-localdisk` and so on."""
+
+    def of(store: str) -> Run:
+        return lambda folder, seed, seconds: run(folder, seed, store, seconds)
+
+    return {f"{name}-{store}": of(store) for store in STORES}
 
 
-PROGRAMME: dict[str, Callable[[Path, int], Verdict]] = {
-    "kill9": kill9_often,
-    "big": lambda folder, _: big.run(folder, BIG_BYTES),
-    "trees": lambda folder, _: realtrees.run(folder, SPARSE_BYTES),
-    "fuzz": lambda folder, _: fuzz_all(folder),
+def index_of(store: str) -> Run:
+    """Its stores are those of rows, not of blobs."""
+    return lambda folder, seed, limit_s: index.run(folder, seed, store, limit_s, ORDERS)
+
+
+PROGRAMME: dict[str, Run] = {
+    **of_stores("crash", partial(crash.run, most=STATES)),
+    **of_stores("nthfail", partial(nthfail.run, most=POINTS)),
+    **of_stores("rot", partial(rot.run, most=DAMAGES)),
+    **of_stores("enospc", lambda folder, seed, store, _: enospc.run(folder, seed, store, FILLINGS)),
+    **of_stores(
+        "kill9",
+        lambda folder, seed, store, limit_s: kill9_stores.run(
+            folder, seed, store, STORE_KILLS, limit_s
+        ),
+    ),
+    **{f"index-{store}": index_of(store) for store in index.STORES},
+    "lying": lambda folder, seed, limit_s: lying.run(folder, seed, limit_s, LIES),
+    "model": lambda folder, seed, limit_s: model.run(folder, seed, limit_s, OPERATIONS),
+    "kill9": lambda folder, seed, _: kill9.run(folder, seed, KILLS),
+    "big": lambda folder, *_: big.run(folder, BIG_BYTES),
+    "trees": lambda folder, *_: realtrees.run(folder, SPARSE_BYTES),
+    "fuzz": lambda folder, *_: fuzz_all(folder),
 }
+
+
+def chosen(names: list[str]) -> list[str]:
+    """`crash` stands for the crash lines of all stores. Raises KeyError for an unknown name."""
+    found: list[str] = []
+    for name in names:
+        lines = [line for line in PROGRAMME if line == name or line.startswith(f"{name}-")]
+        if not lines:
+            raise KeyError(name)
+        found += lines
+    return found or list(PROGRAMME)
 
 
 def main() -> int:
@@ -46,16 +108,18 @@ def main() -> int:
     parser.add_argument("name", nargs="*", help=f"of: {', '.join(PROGRAMME)}; all if absent")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/peatkeep-soak"))
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="at most, for each line")
     options = parser.parse_args()
-    unknown = [name for name in options.name if name not in PROGRAMME]
-    if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}")
+    try:
+        names = chosen(options.name)
+    except KeyError as error:
+        parser.error(f"unknown: {error.args[0]}")
     failed = False
-    for name in options.name or PROGRAMME:
+    for name in names:
         folder = options.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        verdict = PROGRAMME[name](folder, options.seed)
+        verdict = PROGRAMME[name](folder, options.seed, options.seconds)
         for problem in verdict.problems:
             print(problem)
         print(f"{verdict} (seed {options.seed})", flush=True)

@@ -1,11 +1,23 @@
 """The quick forms of the reliability programme; `./pk soak` runs the full ones."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.reliability import big, crash, fuzz, kill9
+from tests.reliability import (
+    big,
+    crash,
+    enospc,
+    fuzz,
+    kill9,
+    kill9_stores,
+    lying,
+    model,
+    nthfail,
+    rot,
+)
 from tests.reliability.disks import lacking
 from tests.reliability.fuzz_targets import PARSERS
 from tests.reliability.stores import STORES
@@ -15,6 +27,13 @@ SEED = 9
 QUICK_KILLS = 10
 QUICK_CRASH_S = 15
 QUICK_FUZZ_S = 8
+QUICK_NTHFAIL_S = 10
+QUICK_ROT_S = 60
+QUICK_ROT_CASES = 8
+QUICK_LYING_S = 5
+QUICK_MODEL_S = 20
+QUICK_STORE_KILLS = 5
+QUICK_FILLINGS = 10
 QUICK_BIG_BYTES = 300_000_000
 
 Record = Callable[[str, object], None]
@@ -37,6 +56,37 @@ def needs_mounts(*, fuse: bool = False) -> None:
 def test_crash(store: str, tmp_path: Path, record_property: Record) -> None:
     needs_mounts(fuse=True)
     judge(crash.run(tmp_path, SEED, store, QUICK_CRASH_S), record_property)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_nthfail(store: str, tmp_path: Path, record_property: Record) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    judge(nthfail.run(tmp_path, SEED, store, QUICK_NTHFAIL_S), record_property)
+
+
+@pytest.mark.parametrize("store", enospc.STORES)
+def test_enospc(store: str, tmp_path: Path, record_property: Record) -> None:
+    needs_mounts()
+    judge(enospc.run(tmp_path, SEED, store, QUICK_FILLINGS), record_property)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_rot(store: str, tmp_path: Path, record_property: Record) -> None:
+    judge(rot.run(tmp_path, SEED, store, QUICK_ROT_S, QUICK_ROT_CASES), record_property)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_kill9_of_a_store(store: str, tmp_path: Path, record_property: Record) -> None:
+    judge(kill9_stores.run(tmp_path, SEED, store, QUICK_STORE_KILLS), record_property)
+
+
+def test_lying(tmp_path: Path, record_property: Record) -> None:
+    judge(lying.run(tmp_path, SEED, QUICK_LYING_S), record_property)
+
+
+def test_model(tmp_path: Path, record_property: Record) -> None:
+    judge(model.run(tmp_path, SEED, QUICK_MODEL_S), record_property)
 
 
 def test_kill9(tmp_path: Path, record_property: Record) -> None:
