@@ -71,6 +71,7 @@ class Service:
             self.sighelpers = self._sighelpers()
             self._log = RecentLog()
             mounts = [mount for prefix in config.prefixes for mount in self._mounts(prefix)]
+            self._text_keepers = topology.text_keepers()
             self.app = App([*mounts, *Debug(self.world, self._log).mounts()], auth)
         except BaseException:
             topology.close()
@@ -122,6 +123,8 @@ class Service:
             sync.start()
         for migration in self.migrations.values():
             migration.start()
+        for keeper in self._text_keepers:
+            keeper.start()
 
     def close(self) -> None:
         """Stop the background work and close the stores."""
@@ -129,6 +132,8 @@ class Service:
             migration.stop()
         for sync in self.syncs.values():
             sync.stop()
+        for keeper in self._text_keepers:
+            keeper.stop()
         logging.getLogger("peatkeep").removeHandler(self._log)
         self.world.bridge.close()
         self.world.forms.close()

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from ..blob import Ref, SizedRef
@@ -11,6 +12,7 @@ from ..blobserver.registry import open_storage
 from ..blobserver.storage import Recoverable, Storage
 from ..errors import ConfigError, NotFound
 from ..index.index import Index, IndexRefused, Report
+from ..index.textkeeper import TextKeeper
 from ..sorted.kv import KeyValue
 from ..sorted.registry import open_kv
 from .config.record import LowConfig, Prefix
@@ -176,6 +178,16 @@ class Topology:
             for conf in self._config.prefixes.values()
             if conf.handler == "jsonsign" and "keyId" in conf.args
         ]
+
+    def text_keepers(self) -> list[TextKeeper]:
+        """One for each index whose rows lie in files: its texts lie beside them."""
+        keepers = []
+        for prefix, index in self.indexes.items():
+            rows = self._config.prefixes[prefix].args.get("storage")
+            file = rows.get("file") if isinstance(rows, Mapping) else None
+            if isinstance(file, str):
+                keepers.append(TextKeeper(index, Path(file + ".texts")))
+        return keepers
 
     def hubs(self, prefix: str) -> list[Hub]:
         """The hubs of this store and of all below it: a blob may come in by any of them."""

@@ -9,6 +9,7 @@ from ..blob import Ref
 from ..errors import Corrupt
 from ..schema.claims import Claim, in_order
 from ..sorted.kv import KeyValue
+from .fulltext import FullText
 from .rows import (
     LONG,
     FileInfo,
@@ -29,12 +30,14 @@ class View:
 
     owner_key_ids: whose claims make the attributes of permanodes, in order of precedence.
     has_long_values: whether some values lie in parts, in rows of our own. Set by the writer.
+    texts: words of titles, names and files, where somebody keeps them.
     """
 
     def __init__(self, rows: KeyValue, owner_key_ids: Sequence[str]) -> None:
         self._rows = rows
         self.owner_key_ids: Final = tuple(owner_key_ids)
         self.has_long_values = True
+        self.texts: FullText | None = None
 
     # -- rows -----------------------------------------------------------------------------------
 

@@ -163,7 +163,11 @@ class LogicalConstraint(NamedTuple):
 
 
 class Constraint(NamedTuple):
-    """claim: nothing can be said about claims yet; it is there to be refused."""
+    """claim: nothing can be said about claims yet; it is there to be refused.
+
+    text: words that stand next to each other in the texts of a permanode, of the file that is its
+    content, or of a file.
+    """
 
     logical: LogicalConstraint | None = None
     anything: bool = False
@@ -175,6 +179,7 @@ class Constraint(NamedTuple):
     claim: bool = False
     blob_size: IntConstraint | None = None
     permanode: PermanodeConstraint | None = None
+    text: str = ""
 
 
 NOTHING: Final = Constraint()

@@ -59,6 +59,7 @@ FIELDS: Final[dict[type, Fields]] = {
         "claim": ("claim", Form.PRESENT),
         "blobSize": ("blob_size", IntConstraint),
         "permanode": ("permanode", PermanodeConstraint),
+        "text": ("text", Form.TEXT),
     },
     LogicalConstraint: {
         "op": ("op", Form.TEXT),

@@ -14,6 +14,7 @@ from . import complete
 from .named import StoreNames
 from .request import Query, read_query, token_of
 from .search import search
+from .snippets import snippets
 
 PATIENCE_S: Final = 30.0
 """Seconds that a query may take."""
@@ -92,6 +93,8 @@ def answer_asked(index: Index, asked: Query, now_ns: int, patience_s: float) -> 
     answer["LocationArea"] = None if found.area is None else found.area._asdict()
     if found.after is not None:
         answer["continue"] = token_of(found.after)
+    if asked.snippets:
+        answer["snippets"] = snippets(corpus, asked.constraint, found.refs)
     if asked.explain:
         answer["explain"] = found.plan.json()
     return answer

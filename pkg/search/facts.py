@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from ..blob import Ref
-from ..errors import Unavailable
+from ..errors import Unavailable, Unsupported
 from ..index.attributes import Place, attributes_of, place_of, place_of_file
 from ..index.corpus import Corpus
 from ..index.rows import FileInfo, Meta
@@ -57,6 +57,7 @@ class Facts:
         self.file_info: Final[_Memory[Ref, FileInfo | None]] = _Memory(view.file_info)
         self.snapshot: Final[_Memory[Ref, Snapshot]] = _Memory(corpus.snapshot)
         self.place: Final = _Memory(self._place)
+        self.texts: Final = _Memory(self._texts)
         self._past: Final = _Memory(self._past_claims)
 
     def step(self) -> None:
@@ -97,6 +98,22 @@ class Facts:
                 return self.snapshot(blob).place
             return place_of(view, attributes_of(view, blob, at_ns), at_ns)
         return place_of_file(view, blob)
+
+    # -- texts ----------------------------------------------------------------------------------
+
+    def _texts(self, words: str) -> frozenset[Ref]:
+        """Files and permanodes with these words, also permanodes with such a file as content."""
+        texts = self.corpus.view.texts
+        if texts is None:
+            raise Unsupported("search", "texts", "this server keeps no full text")
+        found: set[Ref] = set()
+        for ref in texts.find(words):
+            self.step()
+            found.add(ref)
+            for permanode in self.corpus.with_value("camliContent", ref):
+                if ref in self.snapshot(permanode).attributes.get("camliContent", ()):
+                    found.add(permanode)
+        return frozenset(found)
 
     # -- files ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ FORMS: Final = (
     ("attr:A:V", "attribute A is V"),
     ("attr:A:~S", "attribute A contains S, in any case"),
     ("title:S", "the title contains S, in any case"),
+    ("text:W", "the words W stand next to each other in its texts or its file's; W* begins so"),
     ("ref:P", "its ref begins with P"),
     ("childrenof:P  parentof:P", "members of what begins with P; what has those as members"),
     ("before:T  after:T", "its time; the beginning of one will do: before:2012-05"),

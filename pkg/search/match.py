@@ -46,6 +46,7 @@ class Matcher:
         return (
             constraint != NOTHING
             and _matches_by_row(constraint, blob, meta)
+            and (not constraint.text or blob in self._facts.texts(constraint.text))
             and (constraint.logical is None or self._logical(constraint.logical, blob, meta))
             and (constraint.permanode is None or self._permanode(constraint.permanode, blob, meta))
             and (constraint.file is None or self._files.file(constraint.file, blob, meta))

@@ -234,6 +234,12 @@ def _place(arguments: Sequence[str], resolver: Resolver) -> Constraint:
     return found
 
 
+def _text(arguments: Sequence[str], _: Resolver) -> Constraint:
+    if not any(map(str.isalnum, arguments[0])):
+        raise _invalid(f"No word in {quote(arguments[0])}")
+    return Constraint(text=arguments[0])
+
+
 def _named(arguments: Sequence[str], resolver: Resolver) -> Constraint:
     return resolver.named(arguments[0])
 
@@ -257,6 +263,7 @@ _PREDICATES: Final = {
     "parentof": _Predicate(1, _parent_of),
     "ref": _Predicate(1, _ref),
     "tag": _Predicate(1, _tag),
+    "text": _Predicate(1, _text),
     "title": _Predicate(1, _title),
     "width": _Predicate(1, _width),
     "with": _Predicate(1, _with),

@@ -41,7 +41,7 @@ class Position(NamedTuple):
 class Query(NamedTuple):
     """limit: results; None: all. sort: None: as fits the constraint. around: the ref to centre
     the page on. after: the end of the page before. describe: its refs are those of the results.
-    explain: whether the answer tells how it was found.
+    explain: whether the answer tells how it was found. snippets: whether it shows found words.
     """
 
     constraint: Constraint
@@ -51,6 +51,7 @@ class Query(NamedTuple):
     after: Position | None = None
     describe: DescribeRequest | None = None
     explain: bool = False
+    snippets: bool = False
 
 
 def read_query(body: bytes, resolver: Resolver) -> Query:
@@ -83,11 +84,22 @@ def read_query(body: bytes, resolver: Resolver) -> Query:
         _position(token),
         request,
         explain,
+        _member(members, "snippets", Form.BOOLEAN) is True,
     )
 
 
 _NAMES: Final = frozenset(
-    {"expression", "constraint", "limit", "sort", "around", "continue", "describe", "explain"}
+    {
+        "expression",
+        "constraint",
+        "limit",
+        "sort",
+        "around",
+        "continue",
+        "describe",
+        "explain",
+        "snippets",
+    }
 )
 
 

@@ -50,6 +50,9 @@ def sources_of(constraint: Constraint, facts: Facts) -> list[Source]:
     prefix = constraint.blob_ref_prefix
     if prefix:
         found.append(_by_prefix(prefix, facts))
+    if constraint.text:
+        refs = iter(facts.texts(constraint.text))
+        found.append(Source(f"texts with {constraint.text}", 2, refs))
     if constraint.permanode is not None:
         found += _of_permanode(constraint.permanode, facts)
     if constraint.file is not None:

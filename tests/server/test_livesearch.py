@@ -18,7 +18,7 @@ from tests.index.corpus import corpus
 
 from .replay import VECTORS, Answer, compare, filled, json_fits, read_topic, send
 from .running import RunningServer, running_server
-from .stored import claim, own_key, store_of
+from .stored import ROOT, claim, own_key, store_of
 from .test_replay import server_config
 
 Json = dict[str, Any]
@@ -117,7 +117,7 @@ def shaken(server: RunningServer, request: Json, values: dict[str, str]) -> Answ
 @pytest.mark.vectors("http")
 def test_the_recorded_conversation_goes_alike(recorded: RunningServer) -> None:
     identity = json.loads((VECTORS / "http" / "identity.json").read_text())
-    assert recorded.upload("/bs/", identity["public_key_armored"].encode()).status == 200
+    assert recorded.upload(ROOT, identity["public_key_armored"].encode()).status == 200
     with conversation(recorded) as client:
         for number, step in enumerate(CONVERSATION):
             assert goes_alike(client, step), f"message {number}: {step}"
@@ -145,7 +145,7 @@ def goes_alike(client: Client, step: Json) -> bool:
 
 
 def upload(server: RunningServer, ref: str, text: str) -> None:
-    answer = server.upload("/bs/", text.encode())
+    answer = server.upload(ROOT, text.encode())
     assert [entry["blobRef"] for entry in answer.json["received"]] == [ref]
 
 
@@ -158,7 +158,7 @@ def test_the_recorded_transcript_goes_alike(tmp_path: Path) -> None:
     ) as server:
         blobs = [data for _, data in corpus()]
         for start in range(0, len(blobs), 100):
-            server.upload("/bs/", *blobs[start : start + 100])
+            server.upload(ROOT, *blobs[start : start + 100])
         with conversation(server) as client:
             for number, step in enumerate(TRANSCRIPT):
                 if step["step"] == "send":
@@ -210,7 +210,7 @@ def test_a_query_is_asked_again_only_when_its_answer_could_change(
 
     monkeypatch.setattr(livesearch.Standing, "ask", counted)
     signed.set_attribute(other, "title", "unwanted")
-    client.server.upload("/bs/", b"mere data")
+    client.server.upload(ROOT, b"mere data")
     assert client.is_silent()
     assert asked == []
     signed.set_attribute(other, "tag", "wanted")
@@ -236,7 +236,7 @@ def test_a_query_that_waits_for_its_named_search_is_answered_when_that_comes(
     assert client.is_silent()
     signed = Signed(client.server)
     text = b"tag:found"
-    client.server.upload("/bs/", text)
+    client.server.upload(ROOT, text)
     named, found = signed.permanode("named"), signed.permanode("found")
     signed.set_attribute(named, "camliNamedSearch", "later")
     signed.set_attribute(named, "camliContent", str(Ref.of(text)))

@@ -1,0 +1,125 @@
+"""Keeps the full text in step with the index, in a thread of its own: never in anybody's way."""
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final
+
+from ..blob import Ref
+from ..errors import StoreError
+from .corpus import Corpus
+from .filetext import text_of
+from .fulltext import Document, FullText
+from .index import Index
+
+log = logging.getLogger("peatkeep.index")
+
+MOST_CHANGED: Final = 10_000
+"""Blobs that are remembered one by one; if there are more, all are looked through."""
+
+_PAGE: Final = 50
+_UNSAID: Final = ("camliContent", "camliMember", "camliPath:", "camliNodeType", "xattr:")
+"""Attributes (or how they begin) whose values are no text."""
+
+
+class TextKeeper:
+    """Follows one index from `start` to `stop`. texts: what can be searched meanwhile."""
+
+    def __init__(self, index: Index, path: Path) -> None:
+        """path: of the file with the texts; made if it is not there."""
+        self.texts: Final = FullText(path)
+        self._index = index
+        self._corpus = Corpus(index.view)
+        self._changed: set[Ref] | None = None  # None: all
+        self._wake = threading.Condition()
+        self._is_stopping = False
+        self._is_idle = False
+        self._thread = threading.Thread(target=self._run, name="texts", daemon=True)
+        self._forget = index.watch(self._note)
+
+    def start(self) -> None:
+        """What was missed while nobody kept watch is looked for first."""
+        self._index.view.texts = self.texts
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._forget()
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._index.view.texts = None
+        self.texts.close()
+
+    def wait(self, wait_s: float) -> bool:
+        """Wait until everything that has arrived so far can be found."""
+        with self._wake:
+            return self._wake.wait_for(lambda: self._is_idle and self._changed == set(), wait_s)
+
+    def _note(self, changed: set[Ref]) -> None:
+        with self._wake:
+            if self._changed is not None:
+                self._changed |= changed
+                if len(self._changed) > MOST_CHANGED:
+                    self._changed = None
+            self._wake.notify_all()
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._is_idle = self._changed is not None and not self._changed
+                self._wake.notify_all()
+                self._wake.wait_for(lambda: self._is_stopping or self._changed != set())
+                if self._is_stopping:
+                    return
+                changed, self._changed, self._is_idle = self._changed, set(), False
+            try:
+                self._keep(self._all() if changed is None else iter(changed))
+            except StoreError as error:
+                log.warning("full text: %s", error)
+
+    def _all(self) -> Iterator[Ref]:
+        corpus = self._corpus
+        files = (ref for ref in corpus.of_type("file") if not self.texts.has(ref))
+        return chain(corpus.of_type("permanode"), files)
+
+    def _keep(self, refs: Iterator[Ref]) -> None:
+        while (page := list(islice(refs, _PAGE))) and not self._is_stopping:
+            self._index.settle()
+            self.texts.put(self._documents(page))
+
+    def _documents(self, refs: Iterable[Ref]) -> list[tuple[Ref, Document | None]]:
+        found: list[tuple[Ref, Document | None]] = []
+        for ref in refs:
+            meta = self._index.view.meta(ref)
+            if meta is not None and meta.camli_type == "permanode":
+                found.append((ref, self._of_permanode(ref)))
+            elif meta is not None and meta.camli_type == "file":
+                found.append((ref, self._of_file(ref)))
+        return found
+
+    def _of_permanode(self, ref: Ref) -> Document | None:
+        snapshot = self._corpus.snapshot(ref)
+        if snapshot.is_deleted:
+            return None
+        attributes = snapshot.attributes
+        body = "\n".join(
+            value
+            for name, values in attributes.items()
+            if name != "title" and not name.startswith(_UNSAID)
+            for value in values
+        )
+        document = Document("\n".join(attributes.get("title", ())), "", body)
+        return document if any(document) else None
+
+    def _of_file(self, ref: Ref) -> Document:
+        info = self._index.view.file_info(ref)
+        if info is None:
+            return Document()
+        text = text_of(self._index.blobs, ref, info.mime, info.size)
+        return Document("", info.name.decode("utf-8", "replace"), text)

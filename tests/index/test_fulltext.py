@@ -1,0 +1,158 @@
+"""Full text: words and phrases, texts of files, a keeper that follows an index."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peatkeep.blob import Ref
+from peatkeep.errors import Invalid
+from peatkeep.index.filetext import text_of
+from peatkeep.index.fulltext import Document, FullText
+from peatkeep.index.textkeeper import TextKeeper
+from peatkeep.search.endpoint import answer_query
+from tests.index.corpus import World
+from tests.index.make import blob, claim, delete, file, key, part, permanode
+
+WAIT_S = 30
+A, B = Ref.of(b"a"), Ref.of(b"b")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Iterator[FullText]:
+    texts = FullText(tmp_path / "texts")
+    yield texts
+    texts.close()
+
+
+def test_words_and_phrases_are_found(texts: FullText) -> None:
+    texts.put([(A, Document("A quick fox", "x.txt", "Zürich")), (B, Document(body="fox, quick"))])
+    assert texts.find("quick FOX") == [A]
+    assert set(texts.find("fox")) == {A, B}
+    assert texts.find("zuri*") == [A]
+    assert texts.find("zuri") == []
+    assert texts.find('x" OR "quick') == []
+    with pytest.raises(Invalid):
+        texts.find("!?")
+
+
+def test_a_document_is_replaced_and_taken_away(texts: FullText) -> None:
+    texts.put([(A, Document("one"))])
+    texts.put([(A, Document("two"))])
+    assert (texts.find("one"), texts.find("two")) == ([], [A])
+    texts.put([(A, None)])
+    assert texts.find("two") == []
+    assert not texts.has(A)
+
+
+def test_a_snippet_shows_what_was_found(texts: FullText) -> None:
+    texts.put([(A, Document(body="some words before the quick fox and some behind"))])
+    parts = texts.snippet(A, ["quick fox"])
+    assert parts[1::2] == ["quick fox"]
+    assert texts.snippet(A, ["slow"]) == texts.snippet(B, ["fox"]) == []
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, b""])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "texts").write_bytes(content)
+    texts = FullText(tmp_path / "texts")
+    texts.put([(A, Document("one"))])
+    assert texts.find("one") == [A]
+    texts.close()
+
+
+def test_a_file_of_another_version_is_made_anew(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "texts")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    FullText(tmp_path / "texts").close()
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def pdf(text: str) -> bytes:
+    """A document of one page."""
+    stream = f"BT /F1 12 Tf 50 700 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    out, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n" % number + body + b"\nendobj\n"
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    start = len(out)
+    head = b"xref\n0 6\n0000000000 65535 f \n"
+    return out + head + table + b"trailer\n<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % start
+
+
+@pytest.mark.parametrize(
+    ("content", "mime", "wanted"),
+    [
+        (b"caf\xc3\xa9", "text/plain", "café"),
+        (b"caf\xe9", "", ""),
+        (b"a\0b", "", ""),
+        (b"plain", "", "plain"),
+        ("ö".encode("utf-16"), "text/plain; charset=utf-16le", "ö"),
+        (b"no words", "image/png", ""),
+        (pdf("Peat and bog"), "application/pdf", "Peat and bog"),
+        (b"%PDF-1.4 broken", "application/pdf", ""),
+    ],
+    ids=["text", "latin", "nul", "unknown", "utf-16", "picture", "pdf", "broken pdf"],
+)
+def test_the_text_of_a_file(content: bytes, mime: str, wanted: str) -> None:
+    world = World()
+    chunk = blob(content)
+    made = file([part(chunk)])
+    world.add([chunk, made])
+    assert text_of(world.index.blobs, made[0], mime, len(content)).strip() == wanted
+
+
+# -- following an index ---------------------------------------------------------------------------
+
+
+def found(world: World, expression: str, **members: object) -> list[str]:
+    body = json.dumps({"expression": expression, **members}).encode()
+    answer = answer_query(world.index, body, 0)
+    assert answer.status == 200, answer.body
+    return [entry["blob"] for entry in answer.body["blobs"] or ()]
+
+
+def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
+    world = World()
+    chunk, node = blob(b"deep in the bog lies a hoard"), permanode("hoard")
+    content = file([part(chunk)], "bog.txt")
+    about = claim(node[0], "camliContent", str(content[0]))
+    world.add([key(), chunk, content, node, about])
+    keeper = TextKeeper(world.index, tmp_path / "texts")
+    keeper.start()
+    try:
+        assert keeper.wait(WAIT_S)
+        assert found(world, 'text:"a hoard"') == [node[0]]
+        assert found(world, "text:bog -text:hoard") == []
+        world.add([claim(node[0], "title", "Iron Age", day=2)])
+        assert keeper.wait(WAIT_S)
+        assert found(world, 'text:"iron age" text:bog') == [node[0]]
+        body = b'{"expression": "text:hoard", "snippets": true}'
+        (parts,) = answer_query(world.index, body, 0).body["snippets"].values()
+        assert parts[1] == "hoard"
+        world.add([delete(node[0], day=3)])
+        assert keeper.wait(WAIT_S)
+        assert found(world, "text:hoard") == []
+    finally:
+        keeper.stop()
+    body = b'{"expression": "text:hoard"}'
+    assert answer_query(world.index, body, 0).status == 501
+
+
+@pytest.mark.parametrize("expression", ["text:", 'text:"!"'])
+def test_a_text_without_words_is_refused(expression: str) -> None:
+    body = json.dumps({"expression": expression}).encode()
+    assert answer_query(World().index, body, 0).status == 500
