@@ -11,11 +11,13 @@ from starlette.responses import Response
 from ..errors import StoreError
 from ..schema.times import format_time
 from .answers import JSON, json_text, typed
+from .stream import WORD as STREAM
 from .topology import INDEX
 from .world import World
 
 ACCEPT = "text/x-camli-configuration"
 THUMBNAIL_VERSION = "2"
+FEATURES = f"fetch-blobs, {STREAM}"
 
 _IDENTIFIER = re.compile(r"[a-zA-Z_]+(\.[a-zA-Z_]+)*")
 
@@ -64,8 +66,8 @@ class Discovery:
             **self._ui(),
         }
         answer = typed(_wrapped(json_text(document), request).encode(), JSON)
-        # Ours: many blobs in one request (pkg/blobserver/README.md).
-        answer.headers["X-Peatkeep"] = "fetch-blobs"
+        # Ours: many blobs in one request, and over one websocket (pkg/blobserver/README.md).
+        answer.headers["X-Peatkeep"] = FEATURES
         # It holds a token.
         answer.headers["Cache-Control"] = "no-store"
         return answer

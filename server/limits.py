@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from .config.record import Limits
-from .sockets import is_sound
+from .sockets import PLACES, is_sound
 
 UNWANTED_BYTES: Final = 64 * 1024 * 1024
 """How much of a body that nobody wants any more is read, so that the client sees the answer."""
@@ -91,7 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _should_upgrade_to_ws(self) -> bool:
         """Anything but a sound handshake at a place for websockets is an ordinary request."""
         path = self.url.partition(b"?")[0]
-        return path.endswith(b"/ws") and is_sound(self.scope["method"], dict(self.headers))
+        return path.endswith(PLACES) and is_sound(self.scope["method"], dict(self.headers))
 
     def _unsupported_upgrade_warning(self) -> None:
         """Its answer says it."""

@@ -26,6 +26,7 @@ from .search import Search
 from .share import Share
 from .sighelper import SigHelper, key_of
 from .status import Restart, Status
+from .stream import Streams
 from .syncing import Sync, SyncPage
 from .topology import INDEX, STORAGE, IndexDoor, Topology
 from .ui import Ui
@@ -157,7 +158,8 @@ def _storage(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
         uploads=Uploads(storage, world.bridge, vivifier.vivify if vivifier else None),
         deletable=conf.deletable,
     )
-    yield Mount(prefix + "camli/", "storage", blobs.routes, conf.internal)
+    streams = Streams(storage, world.bridge, world.auth)
+    yield Mount(prefix + "camli/", "storage", [*streams.routes, *blobs.routes], conf.internal)
 
 
 def _discovery(service: Service) -> Discovery | None:

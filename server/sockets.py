@@ -2,13 +2,18 @@
 
 uvicorn upgrades whatever asks for it; here only a sound handshake at a place for websockets does,
 so that all others get an ordinary answer. A socket that is not read is cut off.
+
+A handler may take a socket over (`socket_of`, `hand_over`): then messages come and go without
+tasks and queues between, which would cost more than their bytes.
 """
 
 import asyncio
 import base64
 import binascii
 import logging
-from typing import Any, Final
+import struct
+from collections.abc import MutableMapping
+from typing import Any, Final, Protocol, cast
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
@@ -24,13 +29,43 @@ MESSAGE_BYTES: Final = 10 * 1024
 WRITE_WAIT_S: Final = 10
 """How long a peer may leave a message untouched."""
 
+CLOSE_WAIT_S: Final = 10
+"""How long the peer may take to answer a close."""
+
 VERSION: Final = "13"
 NO_HANDSHAKE: Final = "Not a websocket handshake"
 VERSION_HEADER: Final = {"Sec-Websocket-Version": VERSION}
 
+PLACES: Final = (b"/ws", b"/stream")
+"""How paths end at which a websocket may be."""
+
+_EXTENSION: Final = "peatkeep.socket"
+
+BINARY: Final = 0x82  # with FIN, by RFC 6455, 5.2
+_MEDIUM: Final = struct.Struct(">BBH")
+_LARGE: Final = struct.Struct(">BBQ")
+
 log = logging.getLogger("peatkeep.server.sockets")
 # uvicorn tells of each socket with its URL, in which there may be a token.
 log.setLevel(logging.WARNING)
+
+
+class Receiver(Protocol):
+    """Who has taken a socket over. All are called by the event loop's thread."""
+
+    def message_came(self, message: bytes) -> None: ...
+
+    def text_came(self) -> None:
+        """A text message, which has no meaning."""
+
+    def may_write(self) -> None:
+        """The peer has taken most of what was written: `is_writable` is true again."""
+
+    def server_ends(self) -> None:
+        """Finish what runs, and close; within the time that the server has for it."""
+
+    def was_lost(self) -> None:
+        """The connection is gone, by whatever end."""
 
 
 class LimitedSocket(WebSocketsSansIOProtocol):
@@ -39,6 +74,7 @@ class LimitedSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.logger = log
+        self._receiver: Receiver | None = None
 
     async def send(self, message: ASGISendEvent) -> None:
         try:
@@ -53,6 +89,110 @@ class LimitedSocket(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         # What is still to be written would keep the socket open.
         self.transport.abort()
+
+    async def run_asgi(self) -> None:
+        cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = {"socket": self}
+        await super().run_asgi()
+
+    # -- taken over -----------------------------------------------------------------------------
+
+    def hand_over(self, receiver: Receiver, message_bytes: int, buffer_bytes: int) -> None:
+        """Give all that comes to `receiver` from now on; it sees to heartbeats, too.
+
+        Call it at once after the handshake was accepted. message_bytes: the longest message.
+        buffer_bytes: when so much is written and not taken, the socket is not writable.
+        """
+        self._receiver = receiver
+        self.stop_keepalive()
+        self.conn.max_message_size = message_bytes
+        self.transport.set_write_buffer_limits(buffer_bytes, buffer_bytes // 4)
+        while not self.queue.empty():
+            self._pass_on(cast("dict[str, Any]", self.queue.get_nowait()))
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def _pass_on(self, message: MutableMapping[str, Any]) -> None:
+        """What came in before the socket was taken over."""
+        assert self._receiver is not None
+        if message["type"] == "websocket.disconnect":
+            self._receiver.was_lost()
+        elif message.get("bytes") is not None:
+            self._receiver.message_came(message["bytes"])
+        else:
+            self._receiver.text_came()
+
+    @property
+    def is_open(self) -> bool:
+        return not (self.close_sent or self.disconnected or self.transport.is_closing())
+
+    @property
+    def is_writable(self) -> bool:
+        return self.writable.is_set() and self.is_open
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the peer, and the system, have not taken."""
+        return self.transport.get_write_buffer_size()
+
+    def write_message(self, message: bytes) -> None:
+        """Send a binary message. A server's frames are not masked, so it goes as it is."""
+        size = len(message)
+        if size < 126:
+            head = bytes((BINARY, size))
+        elif size < 65536:
+            head = _MEDIUM.pack(BINARY, 126, size)
+        else:
+            head = _LARGE.pack(BINARY, 127, size)
+        self.transport.writelines((head, message))
+
+    def end(self, code: int, reason: str) -> None:
+        """Close in order: what was written goes out before."""
+        if not self.is_open:
+            return
+        self.conn.send_close(code, reason.encode()[:120].decode("utf-8", "ignore"))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(CLOSE_WAIT_S, self.transport.abort)
+
+    def abort(self) -> None:
+        """Cut the connection: what was not taken is lost."""
+        self.transport.abort()
+
+    def send_receive_event_to_app(self) -> None:
+        if self._receiver is None:
+            super().send_receive_event_to_app()
+            return
+        message = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type == "text":
+            self._receiver.text_came()
+        else:
+            self._receiver.message_came(message)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._receiver is not None:
+            self._receiver.may_write()
+
+    def shutdown(self) -> None:
+        if self._receiver is not None and self.is_open:
+            self._receiver.server_ends()
+        else:
+            super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._receiver is not None:
+            self._receiver.was_lost()
+
+
+def socket_of(scope: MutableMapping[str, Any]) -> LimitedSocket:
+    """The socket of a websocket's scope, for who wants to take it over."""
+    socket: LimitedSocket = scope["extensions"][_EXTENSION]["socket"]
+    return socket
 
 
 def is_sound(method: str, headers: dict[bytes, bytes]) -> bool:

@@ -7,7 +7,7 @@ up to the first that fails.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Final
 
@@ -103,17 +103,27 @@ def store(
 
 
 def _receive(storage: Storage, blobs: Sequence[tuple[Ref, bytes]]) -> tuple[list[SizedRef], str]:
+    refused = receive_all(storage, blobs)
+    # Those before the first that is refused count as received.
+    good = list(takewhile(lambda blob: blob[0] not in refused, blobs))
+    received = [SizedRef(ref, len(data)) for ref, data in good]
+    if len(good) == len(blobs):
+        return received, ""
+    ref = blobs[len(good)][0]
+    return received, failure(ref, refused[ref])
+
+
+def receive_all(storage: Storage, blobs: Sequence[tuple[Ref, bytes]]) -> Mapping[Ref, StoreError]:
+    """Store checked blobs durably, with one sync. Returns those that were not received, and why:
+    all where the store fails, single ones where the index refuses them."""
     try:
-        return storage.receive_many(blobs) if blobs else [], ""
+        if blobs:
+            storage.receive_many(blobs)
     except IndexRefused as error:
-        # All are stored; those before the first that the index refuses count as received.
-        reasons = error.reasons
-        good = list(takewhile(lambda blob: blob[0] not in reasons, blobs))
-        received = [SizedRef(ref, len(data)) for ref, data in good]
-        ref = blobs[len(good)][0]
-        return received, failure(ref, Invalid("index", ref, reasons[ref]))
+        return {ref: Invalid("index", ref, reason) for ref, reason in error.reasons.items()}
     except StoreError as error:
-        return [], failure(blobs[0][0], error)
+        return {ref: error for ref, _ in blobs}
+    return {}
 
 
 def failure(ref: Ref, error: StoreError) -> str:

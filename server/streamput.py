@@ -1,0 +1,131 @@
+"""Uploads of one stream: what has come is checked and stored in batches, one sync for each.
+
+While one batch is being stored the next one gathers, so their sizes find themselves: a lone blob
+is durable after one sync, a flood is stored half a window at a time.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from ..blob import Ref
+from ..blobserver.receive import check
+from ..blobserver.storage import Storage
+from ..blobserver.wire import Code, ServerMachine, unpack
+from ..blobserver.wire.events import Put
+from ..errors import Corrupt, StoreError
+from .bridge import Bridge
+from .streamcodes import Failure, codec, failure
+from .uploads import receive_all
+
+NO_RUSH_S: Final = 0.2
+"""How long blobs without hurry wait for others, to be synced with them."""
+
+
+class Taken(NamedTuple):
+    """What became of a batch. stored: numbers of requests."""
+
+    stored: list[int]
+    refused: list[tuple[int, Failure]]
+
+
+def take(storage: Storage, puts: Sequence[Put]) -> Taken:
+    """Check and store blobs durably, each for itself. Blocks."""
+    good: list[tuple[int, Ref, bytes]] = []
+    taken = Taken([], [])
+    for put in puts:
+        try:
+            data = unpack(codec(), put.data, put.size) if put.packed else put.data
+            check(put.ref, data)
+        except Corrupt as error:
+            taken.refused.append((put.request, Failure(Code.MISMATCH, error.reason)))
+        except StoreError as error:
+            taken.refused.append((put.request, failure(error)))
+        else:
+            good.append((put.request, put.ref, data))
+    refused = receive_all(storage, [(ref, data) for _, ref, data in good])
+    for request, ref, _ in good:
+        if ref in refused:
+            taken.refused.append((request, failure(refused[ref])))
+        else:
+            taken.stored.append(request)
+    return taken
+
+
+class Putting:
+    """The lane of one connection. `landed` is called when something was answered."""
+
+    def __init__(
+        self,
+        machine: ServerMachine,
+        storage: Storage,
+        bridge: Bridge,
+        landed: Callable[[], None],
+    ) -> None:
+        self._machine = machine
+        self._storage = storage
+        self._bridge = bridge
+        self._landed = landed
+        self._waiting: list[Put] = []
+        self._flying: list[Put] = []
+        self._is_urgent = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def add(self, put: Put) -> None:
+        """Take a blob; call `go` when all that came with it is added."""
+        self._waiting.append(put)
+        self._is_urgent = self._is_urgent or not put.no_rush
+
+    def go(self) -> None:
+        """Store what waits, if it is time."""
+        if not self._waiting or self._flying or self._is_closed:
+            return
+        is_much = self._machine.unanswered_put_bytes * 2 >= self._machine.hello.window
+        if self._is_urgent or is_much or self._machine.peer_leaves:
+            self._start()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(NO_RUSH_S, self._hurry)
+
+    def _hurry(self) -> None:
+        self._timer = None
+        self._is_urgent = True
+        self.go()
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._flying, self._waiting, self._is_urgent = self._waiting, [], False
+        self._task = asyncio.get_running_loop().create_task(self._store())
+
+    async def _store(self) -> None:
+        puts = self._flying
+        try:
+            taken = await self._bridge.call(take, self._storage, puts)
+        except Exception as error:
+            told = failure(error)
+            taken = Taken([], [(put.request, told) for put in puts])
+        self._flying = []
+        if self._is_closed:
+            return
+        self._machine.ack(taken.stored)
+        for request, (code, text) in taken.refused:
+            self._machine.error(request, code, text)
+        self.go()
+        self._landed()
+
+    def close(self, told: Failure | None = None) -> None:
+        """Take nothing any more. told: what those hear that have no answer; None: nobody listens.
+
+        A batch that is being stored goes on to its end.
+        """
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if told is not None:
+            for put in [*self._flying, *self._waiting]:
+                self._machine.error(put.request, *told)
+        self._waiting = []
