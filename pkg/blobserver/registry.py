@@ -38,7 +38,7 @@ BUILTIN: Final = {
 ALIASES: Final = {"azurestorage": "azure", "b2": "s3", "filesystem": "localdisk"}
 """Names that Perkeep's configurations use where ours is another."""
 
-EXTRAS: Final = {kind: ("s3", "obstore") for kind in ("azure", "googlecloudstorage", "s3")}
+EXTRAS: Final = dict.fromkeys(("azure", "googlecloudstorage", "s3"), ("s3", "obstore"))
 """Type name -> the extra that it needs, and a module which that brings."""
 
 ENTRY_POINTS: Final = "peatkeep.storage"
@@ -66,11 +66,17 @@ def open_storage(kind: str, args: Mapping[str, object], resolve: Resolve) -> Sto
     return _class_of(ALIASES.get(name, name)).from_config(args, resolve)
 
 
+def missing_extra(kind: str) -> str:
+    """The extra of peatkeep that the type needs and that is not installed; "" if none."""
+    extra, module = EXTRAS.get(ALIASES.get(kind, kind), ("", ""))
+    return extra if extra and find_spec(module) is None else ""
+
+
 def _class_of(name: str) -> StorageClass:
     found: StorageClass
     if name in BUILTIN:
-        extra, brought = EXTRAS.get(name, ("", ""))
-        if extra and find_spec(brought) is None:
+        extra = missing_extra(name)
+        if extra:
             raise Unsupported("open", f"storage of type {name!r}", needs(extra))
         module, _, class_name = BUILTIN[name].partition(":")
         found = getattr(import_module(module), class_name)

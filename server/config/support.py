@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from ...blobserver import registry as storage_registry
 from ...errors import ConfigError
 from ...sorted import registry as sorted_registry
 from . import tls
@@ -91,6 +92,8 @@ def _missing(config: LowConfig) -> Iterator[str]:
                 yield _lack(place, prefix.handler)
         elif storage != "index" and not _has_storage(storage):
             yield _lack(place, storage)
+        elif extra := storage_registry.missing_extra(storage):
+            yield f"{place}: {_KEYS.get(storage, storage)} {sorted_registry.needs(extra)}"
         for kind in _sorted_types(prefix):
             if not _has_sorted(kind):
                 yield _lack(place, kind)
@@ -112,10 +115,8 @@ def _sorted_types(prefix: Prefix) -> Iterator[str]:
 
 
 def _has_storage(kind: str) -> bool:
-    from ...blobserver import registry
-
-    name = registry.ALIASES.get(kind, kind)
-    return name in registry.BUILTIN or _is_added(registry.ENTRY_POINTS, name)
+    name = storage_registry.ALIASES.get(kind, kind)
+    return name in storage_registry.BUILTIN or _is_added(storage_registry.ENTRY_POINTS, name)
 
 
 def _has_sorted(kind: str) -> bool:

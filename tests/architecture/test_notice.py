@@ -10,11 +10,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def installed_by_default() -> set[str]:
-    """Names of all packages that `peatkeep[media]` brings, itself left out."""
+    """Names of all packages that `./pk up` installs, itself left out."""
     found: set[str] = set()
-    waiting: list[tuple[str, tuple[str, ...]]] = [("peatkeep", ("media",))]
+    extras = re.search(r"^SERVED=(.*)$", (ROOT / "pk").read_text(), re.MULTILINE)
+    assert extras
+    waiting = [("peatkeep", tuple(extras[1].split(",")))]
     while waiting:
-        name, extras = waiting.pop()
+        name, wanted_extras = waiting.pop()
         try:
             package: Distribution = distribution(name)
         except PackageNotFoundError:  # for another platform or Python
@@ -24,7 +26,7 @@ def installed_by_default() -> set[str]:
             wanted = Requirement(line)
             wanted_name = wanted.name.lower().replace("_", "-")
             applies = wanted.marker is None or any(
-                wanted.marker.evaluate({"extra": extra}) for extra in (*extras, "")
+                wanted.marker.evaluate({"extra": extra}) for extra in (*wanted_extras, "")
             )
             if applies and wanted_name not in found:
                 waiting.append((wanted_name, tuple(wanted.extras)))

@@ -246,6 +246,17 @@ def test_an_index_whose_extra_is_not_installed_says_which(
     assert all('postgres needs the extra "sql": pip install' in line for line in problems)
 
 
+def test_a_bucket_whose_extra_is_not_installed_says_which(
+    tmp_path: Path, ring: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peatkeep.blobserver.registry.find_spec", lambda name: None)
+    values = high(ring, blobPath=None, s3="k:s:bucket")
+    config = load.from_values(values, environ_of(tmp_path))
+    problems = support.check_supported(config)
+    assert problems
+    assert all('s3 or b2 needs the extra "s3": pip install' in line for line in problems)
+
+
 # -- showing ---------------------------------------------------------------------------------------
 
 
