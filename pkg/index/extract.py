@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import tzinfo
 from typing import Final, NamedTuple
 
-from ..blob import Fetcher, Ref, parse_ref
+from ..blob import Ref, parse_ref
 from ..errors import Corrupt, Invalid, NotFound, StoreError
 from ..schema.claims import DEL_ATTRIBUTE, DELETE, Claim, read_claim
 from ..schema.directory import directory_members
@@ -31,6 +31,7 @@ from .rows import (
     utf8,
     value_row,
 )
+from .sources import Source
 
 MAX_CHILDREN: Final = 1_000_000
 """Members of a directory that are indexed; one with more has no rows."""
@@ -66,7 +67,7 @@ def subjects(outcome: Outcome) -> Iterator[Ref]:
             yield Ref.trusted(key.split(b"|", 2)[1].decode())
 
 
-def extract(ref: Ref, data: bytes, blobs: Fetcher, zone: tzinfo) -> Outcome:
+def extract(ref: Ref, data: bytes, blobs: Source, zone: tzinfo) -> Outcome:
     """Read a blob, and what it depends on from `blobs`.
 
     zone: of dates in pictures without a place. Raises Unavailable and its like, never for
@@ -90,7 +91,7 @@ class _Tracker:
 
     __slots__ = ("_blobs", "lacking")
 
-    def __init__(self, blobs: Fetcher) -> None:
+    def __init__(self, blobs: Source) -> None:
         self._blobs = blobs
         self.lacking: Ref | None = None
 
@@ -98,10 +99,20 @@ class _Tracker:
         try:
             return self._blobs.fetch(ref)
         except (NotFound, Corrupt):
-            # A damaged copy waits for a good one, which arrives by uploading the blob again.
-            if self.lacking is None:
-                self.lacking = ref
+            self._lack(ref)
             raise
+
+    def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+        try:
+            return self._blobs.read_range(ref, offset, length)
+        except (NotFound, Corrupt):
+            self._lack(ref)
+            raise
+
+    def _lack(self, ref: Ref) -> None:
+        # A damaged copy waits for a good one, which arrives by uploading the blob again.
+        if self.lacking is None:
+            self.lacking = ref
 
 
 _REASONS: Final = {

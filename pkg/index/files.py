@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import tzinfo
 from typing import Final
 
-from ..blob import Fetcher, Ref
+from ..blob import Ref
 from ..errors import Corrupt, Invalid
 from ..schema.filereader import FileReader, Leaf
 from ..schema.parse import Part, Schema
@@ -17,6 +17,7 @@ from .media.tiff import ASCII, UNDEFINED, Rational, Tag
 from .media.zones import zone_at
 from .mime import FILE_HEAD_SIZE, sniff
 from .rows import FileInfo, Row, esc, file_info_row
+from .sources import Source
 
 MAX_HOLE_SIZE: Final = 16 * 1024**3
 """Bytes of a file that no blob holds: 11 s of hashing. A file with more is refused."""
@@ -30,7 +31,7 @@ _ZEROS: Final = bytes(1024 * 1024)
 _YEAR_1980_NS: Final = 315_532_800 * 1_000_000_000
 
 
-def file_rows(ref: Ref, schema: Schema, blobs: Fetcher, zone: tzinfo) -> list[Row]:
+def file_rows(ref: Ref, schema: Schema, blobs: Source, zone: tzinfo) -> list[Row]:
     """All rows of a `file` blob beside `have` and `meta`.
 
     Raises NotFound for an absent part, Corrupt for a broken file, Invalid for a hole over the
@@ -69,7 +70,7 @@ def _times_text(times_ns: list[int]) -> bytes:
 class _Content:
     """The bytes of a file: once in order for the digest, then anywhere for facts."""
 
-    def __init__(self, schema: Schema, blobs: Fetcher) -> None:
+    def __init__(self, schema: Schema, blobs: Source) -> None:
         self._blobs = blobs
         self._schema = schema
         self._reader: FileReader | None = None
@@ -87,17 +88,17 @@ class _Content:
 
     def _pieces(self) -> Iterator[bytes]:
         holes = 0
-        last_ref, data = None, b""
+        last, data = None, b""
         for count, leaf in enumerate(self._leaves()):
             if count == MAX_PIECES:
                 raise Invalid("read", "file", f"over {MAX_PIECES} pieces")
             if leaf.ref is not None:
-                if leaf.ref != last_ref:  # in images of disks, one chunk of zeros follows another
-                    last_ref, data = leaf.ref, self._blobs.fetch(leaf.ref)
-                end = leaf.offset + leaf.length
-                if len(data) < end:
+                wanted = leaf.ref, leaf.offset, leaf.length
+                if wanted != last:  # in images of disks, one chunk of zeros follows another
+                    last, data = wanted, self._blobs.read_range(*wanted)
+                if len(data) < leaf.length:
                     raise Corrupt("read", leaf.ref, "unexpected EOF")
-                yield data if len(data) == leaf.length else data[leaf.offset : end]
+                yield data
                 continue
             holes += leaf.length
             if holes > MAX_HOLE_SIZE:

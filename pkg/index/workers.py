@@ -10,17 +10,18 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import tzinfo
 from queue import SimpleQueue
 from typing import Final, Self
 
-from ..blob import Fetcher, Ref, parse_ref
+from ..blob import Ref, parse_ref
 from ..errors import Corrupt, NotFound
 from .derived import END, derived_rows
 from .extract import Outcome, extract
 from .rows import Row
+from .sources import LocalFirst, Recent, Source
 from .writer import MAX_PLAIN_ROW, Prepared
 
 _SIGNER: Final = re.compile(rb'"camliSigner":\s*"([a-z0-9]+-[0-9a-f]+)"')
@@ -49,6 +50,10 @@ class _Given:
         if key is None:
             raise _ElsewhereError
         return key
+
+    def read_range(self, *_: object) -> bytes:
+        """No file is read here."""
+        raise _ElsewhereError
 
 
 _sent: set[bytes] = set()
@@ -132,7 +137,7 @@ class Workers:
     blobs: where keys are, and whatever else a blob needs. count: None: one for each processor.
     """
 
-    def __init__(self, blobs: Fetcher, zone: tzinfo, count: int | None = None) -> None:
+    def __init__(self, blobs: Source, zone: tzinfo, count: int | None = None) -> None:
         self._blobs = blobs
         self._zone = zone
         self._count = count or os.cpu_count() or 1
@@ -197,22 +202,10 @@ class Workers:
 
     def _finished(self, page: Page, future: "Future[list[Outcome]]") -> tuple[Page, list[Outcome]]:
         done = {outcome.ref: outcome for outcome in future.result()}
-        source = _PageFirst(page, self._blobs.fetch)
+        source = LocalFirst(page, Recent(), self._blobs)
         return page, [
             done.get(ref) or extract(ref, data, source, self._zone) for ref, data in page.items()
         ]
-
-
-class _PageFirst:
-    """A Fetcher that does not read back what is at hand."""
-
-    def __init__(self, page: Page, fetch: Callable[[Ref], bytes]) -> None:
-        self._page = page
-        self._fetch = fetch
-
-    def fetch(self, ref: Ref) -> bytes:
-        data = self._page.get(ref)
-        return self._fetch(ref) if data is None else data
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from peatkeep.blob import Ref
+from peatkeep.blobserver.memory import Memory
 from peatkeep.errors import Unavailable
 from peatkeep.index.inflight import InFlight
 from peatkeep.index.sources import LocalFirst, Recent
@@ -75,6 +76,41 @@ def test_only_the_latest_chunks_are_remembered() -> None:
     assert LocalFirst({}, recent, _Nothing()).fetch(TWO) == b"two"
 
 
-class _Nothing:
+def test_a_chunk_that_arrived_here_is_not_verified_again() -> None:
+    store = Unverified()
+    recent = Recent(limit_bytes=1)
+    source = LocalFirst({}, recent, store)
+    assert source.read_range(ONE, 1, 1) == b"n"
+    assert store.fetched == [ONE]
+    recent.add([(ONE, b"one")])
+    assert source.read_range(ONE, 1, 1) == b"n"
+    assert store.fetched == [ONE]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(4, 1), (2, 5)])
+def test_a_range_that_is_not_there_is_looked_for_in_the_verified_chunk(
+    offset: int, length: int
+) -> None:
+    store = Unverified()
+    recent = Recent(limit_bytes=1)
+    recent.add([(ONE, b"one")])
+    part = LocalFirst({}, recent, store).read_range(ONE, offset, length)
+    assert (part, store.fetched) == (b"one"[offset : offset + length], [ONE])
+
+
+class Unverified(Memory):
+    """Holds one blob, and notes when it is read as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.receive(ONE, b"one")
+        self.fetched: list[Ref] = []
+
+    def fetch(self, ref: Ref) -> bytes:
+        self.fetched.append(ref)
+        return super().fetch(ref)
+
+
+class _Nothing(Memory):
     def fetch(self, ref: Ref) -> bytes:
         raise AssertionError(ref)
