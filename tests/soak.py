@@ -23,6 +23,7 @@ from tests.reliability import (  # noqa: E402
     crash,
     enospc,
     fuzz,
+    independent,
     index,
     kill9,
     kill9_stores,
@@ -43,6 +44,7 @@ POINTS = 10_000
 DAMAGES = 10_000
 FILLINGS = 100
 LIES = 20_000
+READ_BLOBS = 50_000
 OPERATIONS = 1_000_000
 ORDERS = 20_000
 FUZZ_S = 600
@@ -71,6 +73,10 @@ def index_of(store: str) -> Run:
     return lambda folder, seed, limit_s: index.run(folder, seed, store, limit_s, ORDERS)
 
 
+def read_by_others(store: str) -> Run:
+    return lambda folder, seed, _: independent.run(folder, seed, store, READ_BLOBS)
+
+
 PROGRAMME: dict[str, Run] = {
     **of_stores("crash", partial(crash.run, most=STATES)),
     **of_stores("nthfail", partial(nthfail.run, most=POINTS)),
@@ -83,6 +89,7 @@ PROGRAMME: dict[str, Run] = {
         ),
     ),
     **{f"index-{store}": index_of(store) for store in index.STORES},
+    **{f"independent-{store}": read_by_others(store) for store in independent.READERS},
     "lying": lambda folder, seed, limit_s: lying.run(folder, seed, limit_s, LIES),
     "model": lambda folder, seed, limit_s: model.run(folder, seed, limit_s, OPERATIONS),
     "kill9": lambda folder, seed, _: kill9.run(folder, seed, KILLS),

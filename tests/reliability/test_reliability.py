@@ -11,6 +11,7 @@ from tests.reliability import (
     crash,
     enospc,
     fuzz,
+    independent,
     kill9,
     kill9_stores,
     lying,
@@ -34,6 +35,7 @@ QUICK_LYING_S = 5
 QUICK_MODEL_S = 20
 QUICK_STORE_KILLS = 5
 QUICK_FILLINGS = 10
+QUICK_READ_BLOBS = 2000
 QUICK_BIG_BYTES = 300_000_000
 
 Record = Callable[[str, object], None]
@@ -79,6 +81,11 @@ def test_rot(store: str, tmp_path: Path, record_property: Record) -> None:
 @pytest.mark.parametrize("store", STORES)
 def test_kill9_of_a_store(store: str, tmp_path: Path, record_property: Record) -> None:
     judge(kill9_stores.run(tmp_path, SEED, store, QUICK_STORE_KILLS), record_property)
+
+
+@pytest.mark.parametrize("store", independent.READERS)
+def test_independent(store: str, tmp_path: Path, record_property: Record) -> None:
+    judge(independent.run(tmp_path, SEED, store, QUICK_READ_BLOBS), record_property)
 
 
 def test_lying(tmp_path: Path, record_property: Record) -> None:
