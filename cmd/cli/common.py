@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import click
@@ -148,21 +148,6 @@ class Output:
         self.note(f"Error: {message_of(error)}")
         if outcome.hint and [outcome_of(p).cause for p in self.problems].count(outcome.cause) == 1:
             self.note(f"hint: {outcome.hint}")
-
-    def table(self, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Rows under their names: a table on a terminal, else JSON or tab-separated lines."""
-        if not self.is_terminal:
-            for row in rows:
-                self.result("\t".join(map(str, row)), **dict(zip(names, row, strict=True)))
-            return
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*names, box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*(Text(str(cell)) for cell in row))
-        Console().print(table)
 
     def finish(self, exit_code: int) -> None:
         """Say the last line of `--json`."""

@@ -3,12 +3,13 @@
 import json
 import sys
 from collections.abc import Iterable
+from typing import Final
 from urllib.parse import urlencode
 
 import click
 
 from ..blob import Ref, parse_ref
-from ..errors import Invalid
+from ..errors import Invalid, Unavailable
 from ..schema.times import parse_time
 from .common import Command, Session, json_flag, server_flag, switch
 
@@ -43,7 +44,7 @@ def show(session: Session, answer: bytes) -> None:
 @json_flag
 @click.pass_obj
 def describe(session: Session, refs: tuple[str, ...], depth: int, at: str) -> None:
-    """Show what the index knows of blobs, as JSON."""
+    """Show what the index knows of blobs: a table on a terminal, else JSON."""
     from .connection import Connection
 
     wanted = [ref_argument(text) for text in refs]
@@ -53,7 +54,14 @@ def describe(session: Session, refs: tuple[str, ...], depth: int, at: str) -> No
         except Invalid as error:
             raise click.UsageError(str(error)) from None
     body = describe_request(wanted, depth, at or None)
-    show(session, Connection(session).search("describe", body=body))
+    answer = Connection(session).search("describe", body=body)
+    if not session.output.is_terminal:
+        show(session, answer)
+        return
+    from .showing import FACTS, columns, fact_rows
+
+    for line in columns([FACTS, *fact_rows(json.loads(answer), wanted)]):
+        session.output.result(line)
 
 
 @click.command(cls=Command)
@@ -63,11 +71,18 @@ def describe(session: Session, refs: tuple[str, ...], depth: int, at: str) -> No
 @json_flag
 @click.pass_obj
 def claims(session: Session, permanode: str, attr: str) -> None:
-    """Show the claims on a permanode, as JSON."""
+    """Show the claims on a permanode: a table on a terminal, else JSON."""
     from .connection import Connection
 
     query = urlencode({"permanode": ref_argument(permanode), "attrFilter": attr})
-    show(session, Connection(session).search("claims", query))
+    answer = Connection(session).search("claims", query)
+    if not session.output.is_terminal:
+        show(session, answer)
+        return
+    from .showing import CLAIMS, claim_rows, columns
+
+    for line in columns([CLAIMS, *claim_rows(json.loads(answer))]):
+        session.output.result(line)
 
 
 @click.command(cls=Command)
@@ -89,8 +104,18 @@ def search(
     rawquery: bool,
     bare: bool,
 ) -> None:
-    """Search by an expression (tag:x), or by a constraint in JSON; `-` reads it from stdin."""
+    """Search by an expression (tag:x), or by a constraint in JSON; `-` reads it from stdin.
+
+    On a terminal the results are a table, elsewhere the server's JSON. `pk searchdoc` tells
+    what an expression can say. Examples:
+
+    \b
+      pk search tag:letters
+      pk search 'is:image after:2024-05 loc:Oslo'
+      pk search --limit 5 'text:"water bill" sort:-mod'
+    """
     from .connection import Connection
+    from .showing import DESCRIBE_FOUND, FOUND, columns, found_rows
 
     text = (sys.stdin.read() if query == "-" else query).strip()
     if not text:
@@ -99,12 +124,44 @@ def search(
     request |= {"limit": limit} if limit else {}
     request |= {"continue": token} if token else {}
     request |= {"describe": {"blobref": None, "at": None}} if describe else {}
-    answer = Connection(session).search("query", body=compact(request))
-    if not bare:
+    as_table = session.output.is_terminal and not (bare or describe or rawquery)
+    request |= {"describe": DESCRIBE_FOUND} if as_table else {}
+    try:
+        answer = Connection(session).search("query", body=compact(request))
+    except Unavailable as error:
+        raise refusal(error, text) or error from None
+    if bare:
+        for found in json.loads(answer).get("blobs") or []:
+            session.output.result(found["blob"], blob=found["blob"])
+    elif as_table:
+        results = json.loads(answer)
+        if not results.get("blobs"):
+            session.output.note("nothing found")
+            return
+        for line in columns([FOUND, *found_rows(results)]):
+            session.output.result(line)
+        if results.get("continue"):
+            session.output.note(f"more: the same with --continue {results['continue']}")
+    else:
         show(session, answer)
-        return
-    for found in json.loads(answer).get("blobs") or []:
-        session.output.result(found["blob"], blob=found["blob"])
+
+
+REFUSED: Final = "Invalid SearchQuery: "
+
+
+def refusal(error: Unavailable, text: str) -> Invalid | None:
+    """What a server that refused the query means; None: it failed otherwise.
+
+    The protocol has status 500 for both.
+    """
+    _, marker, reason = str(error).partition(REFUSED)
+    if not marker:
+        return None
+    reason = reason.partition(" See: http")[0]
+    hint = "`pk searchdoc` tells what an expression can say"
+    if "No support for literals" in reason:
+        hint = f'a word alone says not where it stands: text:"{text}", title:"{text}"; {hint}'
+    return Invalid("search", text, f"{reason}. {hint}")
 
 
 @click.command(cls=Command)

@@ -208,11 +208,6 @@ def test_a_missing_or_unknown_mode_is_a_usage_error(words: list[str]) -> None:
     assert run(group({"list": ("listing:command", "List.")}), PK, words) == 1
 
 
-def test_plain_tables_are_tab_separated_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    common.Output().table(["ref", "size"], [("a", 1), ("b", 2)])
-    assert capsys.readouterr().out == "a\t1\nb\t2\n"
-
-
 def test_a_closed_pipe_ends_the_program_quietly(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
