@@ -20,7 +20,7 @@ from .caches import Remembered, UploadCache, is_settled, state_of
 from .files import FileOptions, FileStorer, StoredFile
 from .local import node_stat
 from .progress import Progress
-from .uploader import Uploader
+from .uploader import AnyUploader
 
 READERS: Final = 3
 PENDING_FILES: Final = 100
@@ -54,7 +54,7 @@ class Backup:
 
     def __init__(
         self,
-        uploader: Uploader,
+        uploader: AnyUploader,
         cache: UploadCache,
         files: FileStorer,
         progress: Progress,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from .. import places
 from ..blob import Ref, SizedRef
 from ..blobserver.framing import Found
-from ..blobserver.remote import Discovery, Remote, Transport, Uploaded, discover
+from ..blobserver.remote import FREE_LINE, Discovery, Line, Remote, Transport, Uploaded, discover
 from ..errors import ConfigError
 from .caches import UploadCache, open_upload_cache
 from .config import ClientConfig, ServerEntry, choose_server, read_config
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .backup import Backup, Hooks
     from .blobcache import CachedSource
     from .files import FileOptions, ServerCopies
+    from .uploader import AnyUploader
 
 Note = Callable[[str], None]
 
@@ -55,7 +56,8 @@ class Client:
     """One server, and what this machine remembers of it. Safe to use from many threads.
 
     config: who signs, and what is left out. cache_dir: None to remember for this object's life
-    only. note: told in a sentence of what a person should know.
+    only. line: how to use the stream, where the server offers one; None, or `PK_STREAM` set to 0
+    in `environ`, uses plain requests alone. note: told in a sentence of what a person should know.
     """
 
     def __init__(
@@ -66,9 +68,11 @@ class Client:
         cache_dir: Path | None = None,
         environ: Mapping[str, str] | None = None,
         insecure: bool = False,
+        line: Line | None = FREE_LINE,
         note: Note = lambda _: None,
     ) -> None:
         self.server = server
+        self._line = line if _wants_stream(environ or {}) else None
         self.config = config
         self._cache_dir = cache_dir
         self._environ = environ or {}
@@ -90,6 +94,7 @@ class Client:
         *,
         secret_ring: str = "",
         insecure: bool = False,
+        line: Line | None = FREE_LINE,
         note: Note = lambda _: None,
     ) -> Self:
         """The client that these variables and the configuration file lead to.
@@ -106,6 +111,7 @@ class Client:
             cache_dir=places.cache_dir(environ),
             environ=environ,
             insecure=insecure,
+            line=line,
             note=note,
         )
 
@@ -119,7 +125,7 @@ class Client:
     @cached_property
     def storage(self) -> Remote:
         """The blobs below the path of the server's URL, if it has one, else its blobRoot."""
-        return Remote.on(self.transport, self.discovery)
+        return Remote.on(self.transport, self.discovery, line=self._line)
 
     @property
     def place(self) -> Place:
@@ -181,11 +187,11 @@ class Client:
         """Give a Backup that puts trees to this server. What it learned is kept at the end."""
         from .backup import Backup, Hooks
         from .files import FileOptions, FileStorer
-        from .uploader import Uploader
 
         progress = progress or Progress()
-        uploader = Uploader(self.place, self.cache, progress.sent)
-        files = FileStorer(uploader, options or FileOptions(), self._copies())
+        options = options or FileOptions()
+        uploader = self._uploader(options, progress)
+        files = FileStorer(uploader, options, self._copies())
         hooks = hooks or Hooks(is_ignored=self.ignored)
         backup = Backup(uploader, self.cache, files, progress, hooks)
         try:
@@ -194,6 +200,19 @@ class Client:
             backup.close()
             uploader.stop()
             self.cache.flush()
+
+    def _uploader(self, options: "FileOptions", progress: Progress) -> "AnyUploader":
+        from .uploader import Uploader
+
+        def plain() -> Uploader:
+            return Uploader(self.place, self.cache, progress.sent)
+
+        place = self.place
+        if not isinstance(place, Remote) or not place.has_stream or options.vivify:
+            return plain()
+        from .streaming import StreamUploader
+
+        return StreamUploader(place.open_stream, plain, self.cache, progress.sent)
 
     @cached_property
     def ignored(self) -> Ignored:
@@ -270,3 +289,7 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _wants_stream(environ: Mapping[str, str]) -> bool:
+    return not environ.get("PK_STREAM") or places.switch(environ, "PK_STREAM")

@@ -17,7 +17,7 @@ from ..schema.parse import parse_object
 from ..schema.text import encode
 from ..schema.times import format_time, parse_time
 from .local import FileSource, holes_of, is_same, node_stat, open_regular, read_pieces
-from .uploader import Group, Uploader
+from .uploader import AnyUploader, FileGroup
 
 PROBED_BYTES: Final = 16 * 1024 * 1024
 """A file above this size is hashed to look for a copy only if the server has its first chunk, which
@@ -90,7 +90,7 @@ class FileStorer:
     """Puts regular files through an uploader. Safe to use from many threads."""
 
     def __init__(
-        self, uploader: Uploader, options: FileOptions, copies: Copies | None = None
+        self, uploader: AnyUploader, options: FileOptions, copies: Copies | None = None
     ) -> None:
         self._uploader = uploader
         self.options = options
@@ -149,7 +149,7 @@ class FileStorer:
 
     def _text(
         self,
-        group: Group,
+        group: FileGroup,
         path: bytes,
         descriptor: int,
         stat: os.stat_result,

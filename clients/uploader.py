@@ -41,6 +41,40 @@ class UploadTarget(Protocol):
         ...
 
 
+class FileGroup(Protocol):
+    """The blobs of one file, in the making; used by one thread."""
+
+    def add(self, ref: Ref, data: bytes) -> None:
+        """Send a blob. Holds the caller up while too much is under way.
+
+        Raises what made the uploader give up.
+        """
+        ...
+
+    def finish(self, last: Sequence[Blob], done: Done, *, vivify: bool = False) -> None:
+        """Send the last blobs, those that refer to all before them, then call `done`."""
+        ...
+
+
+class AnyUploader(Protocol):
+    """`Uploader`, or `streaming.StreamUploader`."""
+
+    @property
+    def failure(self) -> Exception | None:
+        """What made it give up, if it did."""
+        ...
+
+    def group(self) -> FileGroup: ...
+
+    def drain(self) -> None:
+        """Send what waits, and return when all is acknowledged. Raises the failure, if any."""
+        ...
+
+    def stop(self) -> None:
+        """Give up what waits."""
+        ...
+
+
 class Group:
     """The blobs of one file, in the making. Made by `Uploader.group`; used by one thread."""
 

@@ -13,6 +13,7 @@ MEDIA_TYPE = "text/x-camli-configuration"
 MAX_BYTES = 1024 * 1024
 FEATURES_HEADER = "X-Peatkeep"
 MULTI_GET = "fetch-blobs"
+STREAM = "stream-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class Discovery:
     @property
     def has_multi_get(self) -> bool:
         return MULTI_GET in self.features
+
+    @property
+    def has_stream(self) -> bool:
+        """Whether there is a stream at `camli/stream` below the blobs (../STREAM.md)."""
+        return STREAM in self.features
 
     @property
     def signing(self) -> Mapping[str, object]:

@@ -7,18 +7,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
-from typing import Final, NamedTuple, Self, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from ...blob import MAX_BLOB_SIZE, Ref, SizedRef, parse_ref
-from ...errors import Corrupt, Forbidden, Invalid, NotFound, StoreError, Unavailable
+from ...errors import Corrupt, Forbidden, Invalid, NotFound, StoreError, Unavailable, Unsupported
 from ...sorted.options import Options
 from .. import framing
 from ..storage import Generation, Storage
 from .discovery import Discovery, discover
+from .line import Line
 from .multipart import upload_body
 from .transport import MAX_UNDER_WAY, Response, Transport, status_error
+
+if TYPE_CHECKING:
+    from .stream import Stream
 
 STAT_LIMIT: Final = 1000  # refs per request, the protocol's limit
 REMOVE_LIMIT: Final = 999  # the thousandth makes a Perkeep server refuse
@@ -26,6 +30,9 @@ PAGE_LIMIT: Final = 1000
 BATCH_BYTES: Final = 4 * 1024 * 1024
 BATCH_BLOBS: Final = 500
 GETS_UNDER_WAY: Final = 10
+FEW_BLOBS: Final = 16
+"""Fewer are not worth opening a stream."""
+
 MULTI_GET_REFS: Final = 500
 STALLS: Final = 3
 """How often in a row a multi-get may break without having brought a blob."""
@@ -58,6 +65,8 @@ class Remote(Storage):
     prefix: as discovery names it, such as `/bs/`; operations are at `<prefix>camli/`. Without
     one, the server is asked where its blobs are, and what it can do, when that is first needed.
     has_multi_get: whether the server offers `fetch-blobs`. generation: from discovery.
+    line: how to use the stream, where many blobs travel; None where the server has none, or it
+    is not wanted. Behind a proxy, which may let no websocket through, it is not used.
     """
 
     def __init__(
@@ -67,24 +76,40 @@ class Remote(Storage):
         *,
         has_multi_get: bool = False,
         generation: Generation | None = None,
+        line: Line | None = None,
     ) -> None:
         self.transport = transport
+        self._line = None if transport.has_proxy else line
+        self._stream: Stream | None = None
         self._prefix = prefix
         self._has_multi_get = has_multi_get
         self._generation = generation
         self._unsynced: dict[Ref, bytes] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
     @classmethod
-    def on(cls, transport: Transport, found: Discovery, prefix: str = "") -> Self:
-        """The blobs below a prefix: by default the path of the server's URL, else its blobRoot."""
+    def on(
+        cls,
+        transport: Transport,
+        found: Discovery,
+        prefix: str = "",
+        *,
+        line: Line | None = None,
+    ) -> Self:
+        """The blobs below a prefix: by default the path of the server's URL, else its blobRoot.
+
+        line: how to use the stream, where the server offers one for them; None: not at all.
+        """
         own = _path_prefix(transport) or found.blob_root
+        chosen = prefix or own
         return cls(
             transport,
-            prefix or own,
+            chosen,
             has_multi_get=found.has_multi_get,
             generation=found.generation if prefix in ("", own) else None,
+            line=line if found.has_stream else None,
         )
 
     @classmethod
@@ -127,6 +152,27 @@ class Remote(Storage):
     def has_multi_get(self) -> bool:
         return self._has_multi_get if self._prefix else self._discovery.has_multi_get
 
+    @property
+    def has_stream(self) -> bool:
+        """Whether a stream is offered, and wanted."""
+        return self._line is not None
+
+    def open_stream(self) -> "Stream | None":
+        """The stream, open; None where the server offers none, or what lies between lets no
+        websocket through. Raises Unavailable, Forbidden."""
+        with self._opening:
+            if self._stream is None and self._line is not None:
+                from .stream import Stream  # slow to import, which most runs need not wait for
+
+                stream = Stream(self.transport, f"{self._root}stream", self._line)
+                try:
+                    stream.open()
+                except Unsupported:
+                    self._line = None
+                else:
+                    self._stream = stream
+            return self._stream
+
     # -- reading ------------------------------------------------------------------------------
 
     def fetch(self, ref: Ref) -> bytes:
@@ -143,6 +189,13 @@ class Remote(Storage):
 
     def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, framing.Found]]:
         asked = iter(refs)
+        if self._line is not None:
+            few = list(islice(asked, FEW_BLOBS))
+            asked = chain(few, asked)
+            stream = self.open_stream() if len(few) == FEW_BLOBS else self._stream
+            if stream is not None:
+                yield from stream.fetch_many(asked)
+                return
         if not self.has_multi_get:
             yield from self._in_flight(self._fetch_or_error, asked, GETS_UNDER_WAY)
             return
@@ -245,6 +298,13 @@ class Remote(Storage):
 
         Raises the error of the first refused blob after all others were sent.
         """
+        stream = self.open_stream()
+        if stream is not None:
+            answers = stream.put_many(blobs)
+            errors = [error for _, error in answers if error is not None]
+            if errors:
+                raise errors[0]
+            return [found for found, _ in answers]
         written: list[SizedRef] = []
         refused: list[tuple[Ref, StoreError]] = []
         for outcome in self._in_flight(self.upload, batches(blobs), MAX_UNDER_WAY):
@@ -390,6 +450,8 @@ class Remote(Storage):
                 future.cancel()
 
     def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
         self.transport.close()
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,6 +96,29 @@ class Transport:
 
     def __str__(self) -> str:
         return str(self.address)
+
+    @property
+    def authorization(self) -> str:
+        """The Authorization header, or ""."""
+        return self._authorization
+
+    @property
+    def has_proxy(self) -> bool:
+        return self._proxy is not None
+
+    @property
+    def retry_waits_s(self) -> tuple[float, ...]:
+        return self._retry_waits_s
+
+    def open_socket(self) -> socket.socket:
+        """A connection of its own, TLS done and the certificate checked; the caller closes it.
+
+        Its timeout is that for connecting. Raises Unavailable, Forbidden.
+        """
+        connection = self._new_connection()
+        assert connection.sock is not None
+        connection.sock.settimeout(CONNECT_TIMEOUT_S)
+        return connection.sock
 
     def path_of(self, target: str) -> str:
         """The path to ask for, given a path or a full URL that the server named.

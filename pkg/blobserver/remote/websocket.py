@@ -1,0 +1,125 @@
+"""The client's end of a websocket as bytes in and out; the socket is the caller's."""
+
+import logging
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import WebSocketURI
+
+from ...errors import Forbidden, StoreError, Unavailable, Unsupported
+
+if TYPE_CHECKING:
+    from .address import Address
+
+NORMAL_CLOSE: Final = 1000
+
+_REFUSALS: Final = {401: Forbidden, 403: Forbidden, 429: Unavailable}
+
+_silent: Final = logging.getLogger("peatkeep.websocket")
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
+
+
+class WebSocket:
+    """One websocket, from its handshake to its close. Used by one thread at a time.
+
+    path: absolute, with the query. authorization: the header's value, or "". message_bytes: the
+    longest message that is taken.
+    """
+
+    def __init__(
+        self, address: "Address", path: str, authorization: str, message_bytes: int
+    ) -> None:
+        parts = urlsplit(path)
+        uri = WebSocketURI(
+            address.scheme == "https", address.host, address.port, parts.path, parts.query
+        )
+        self._address = address
+        self._protocol = ClientProtocol(uri, max_size=message_bytes, logger=_silent)
+        request = self._protocol.connect()
+        if authorization:
+            request.headers["Authorization"] = authorization
+        self._protocol.send_request(request)
+        self._fragments: list[bytes] = []
+
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
+        """Take bytes from the socket, b"" at their end; returns the messages that are whole.
+
+        Raises why the handshake was refused: Forbidden, Unsupported (no websocket there),
+        Unavailable.
+        """
+        protocol = self._protocol
+        if len(data):
+            protocol.receive_data(data)  # type: ignore[arg-type]  # it is only appended
+        else:
+            protocol.receive_eof()
+        messages: list[bytes] = []
+        for event in protocol.events_received():
+            if isinstance(event, Frame):
+                self._take(event, messages)
+        if protocol.handshake_exc is not None:
+            raise self._refusal(protocol.handshake_exc)
+        return messages
+
+    def _take(self, frame: Frame, messages: list[bytes]) -> None:
+        if frame.opcode not in (Opcode.BINARY, Opcode.CONT):
+            return  # what the websocket itself says; and text, which has no meaning here
+        data = cast("bytes", frame.data)  # or a bytearray, which nobody changes
+        if frame.fin and not self._fragments:
+            messages.append(data)
+            return
+        self._fragments.append(data)
+        if frame.fin:
+            messages.append(b"".join(self._fragments))
+            self._fragments.clear()
+
+    def send(self, message: bytes) -> None:
+        """Queue a message for `output`."""
+        self._protocol.send_binary(message)
+
+    def close(self, code: int = NORMAL_CLOSE, reason: str = "") -> None:
+        """Queue the end, unless it has come."""
+        if self.is_open:
+            self._protocol.send_close(code, reason.encode()[:120].decode("utf-8", "ignore"))
+
+    def output(self) -> list[bytes]:
+        """Bytes for the socket; each piece once."""
+        return [piece for piece in self._protocol.data_to_send() if piece]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent: the handshake is done, and nobody has closed."""
+        return self._protocol.state.name == "OPEN"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._protocol.state.name in ("CLOSING", "CLOSED")
+
+    @property
+    def has_farewell(self) -> bool:
+        """Whether the peer's close has come."""
+        return self._protocol.close_rcvd is not None
+
+    @property
+    def farewell(self) -> str:
+        """Why the peer closed, for people."""
+        received = self._protocol.close_rcvd
+        if received is None:
+            return "the connection was cut"
+        return f"the server closed the stream: {received.code} {received.reason}".rstrip()
+
+    def _refusal(self, error: Exception) -> StoreError:
+        where = str(self._address)
+        if isinstance(error, InvalidStatus):
+            response: Response = error.response
+            status = response.status_code
+            kind = _REFUSALS.get(status, Unavailable if status in (502, 503, 504) else Unsupported)
+            return kind("open stream to", where, f"{status} {response.reason_phrase}")
+        if isinstance(error, InvalidHandshake) and not isinstance(error.__cause__, EOFError):
+            return Unsupported("open stream to", where, str(error))
+        return Unavailable("open stream to", where, "the connection was cut")
