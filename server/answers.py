@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -116,6 +116,13 @@ def joined(pieces: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
             window, size = [], 0
     if window:
         yield b"".join(window)
+
+
+async def resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A body of which the first piece is here already."""
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def sized_json(found: Iterable[SizedRef]) -> str:

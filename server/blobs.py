@@ -1,7 +1,7 @@
 """The blob protocol below `<prefix>camli/`: get, put, stat, enumerate, remove, fetch-blobs."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -14,9 +14,11 @@ from ..blobserver.hub import Hub
 from ..blobserver.receive import check, receive
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, StoreError
-from .answers import HttpError, bad_request, joined, raw_json, sized_json, typed
+from . import filechunks
+from .answers import HttpError, bad_request, joined, raw_json, resumed, sized_json, typed
 from .auth import Right
 from .bridge import Bridge
+from .encoding import compressed, takes_zstd
 from .forms import Form, body_of, drain, form_of, whole_number
 from .getting import malformed_url, ref_in_path, serve_blob
 from .routes import ANY, POST, PUT, READ, Route
@@ -59,6 +61,7 @@ class Blobs:
             Route(READ, "stat", Right.ALL, self.stat),
             Route(READ, "ws", Right.ALL, unsupported),
             Route(READ, "blobs.tar", Right.GET | Right.ENUMERATE, self.tar),
+            Route(READ, "file-chunks/*", Right.GET, self.file_chunks),
             Route(READ, "*", Right.GET, self.get),
             Route(POST, "stat", Right.STAT, self.stat),
             Route(POST, "upload", Right.UPLOAD, self._uploads.upload),
@@ -135,10 +138,18 @@ class Blobs:
         """Many blobs in one answer (pkg/blobserver/framing.py)."""
         asked = await body_of(request, framing.MAX_REFS * framing.MAX_LINE_BYTES)
         refs = framing.parse_request(asked)
-        answer = StreamingResponse(self._bridge.pages(windows(self._storage, refs)))
+        found = windows(self._storage, refs)
+        is_packed = takes_zstd(request)
+        answer = StreamingResponse(self._bridge.pages(compressed(found) if is_packed else found))
+        if is_packed:
+            answer.headers["Content-Encoding"] = "zstd"
         answer.headers["Content-Type"] = framing.MEDIA_TYPE
         answer.headers["X-Content-Type-Options"] = "nosniff"
         return answer
+
+    async def file_chunks(self, request: Request) -> Response:
+        """Where the bytes of a file lie."""
+        return await filechunks.answer(request, self._storage, self._bridge)
 
     async def tar(self, request: Request) -> Response:
         """All blobs, in the store's order (pkg/blobserver/tarstream.py)."""
@@ -190,12 +201,6 @@ class Blobs:
         refs = numbered_refs(await form_of(request), REMOVE_LIMIT)
         await self._bridge.call(self._storage.remove, refs)
         return raw_json(remove_json(refs, ""))
-
-
-async def resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
 
 
 async def unsupported(request: Request) -> Response:

@@ -5,7 +5,7 @@ once for each blob. A plain pool, because a hop through anyio's costs half as mu
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -29,7 +29,7 @@ class Bridge:
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
-    async def pages(self, items: Iterator[T]) -> AsyncIterator[T]:
+    async def pages(self, items: Iterator[T]) -> AsyncGenerator[T, None]:
         """Pull a blocking iterator, one hop for each item: make the items pages.
 
         The iterator is used by one thread at a time; leaving the loop closes it.

@@ -11,6 +11,7 @@ from ..blobserver.storage import Storage
 from ..errors import NotFound
 from .answers import PLAIN, HttpError, json_error, plain, typed, wants_json
 from .bridge import Bridge
+from .encoding import HEADERS, shrunk, takes_zstd
 from .ranges import BadRange, Span, byte_ranges, precondition, range_counts, spans
 
 LAST_MODIFIED: Final = "Thu, 10 Jun 2010 23:42:15 GMT"
@@ -85,12 +86,23 @@ async def serve_blob(bridge: Bridge, storage: Storage, ref: Ref, request: Reques
     try:
         if request.method == "HEAD" or any(name in headers for name in _CONDITIONS):
             return await _serve_carefully(bridge, storage, ref, request)
-        data = await bridge.call(storage.fetch, ref)
+        if takes_zstd(request):
+            data, small = await bridge.call(_fetch_and_shrink, storage, ref)
+        else:
+            data, small = await bridge.call(storage.fetch, ref), None
     except NotFound:
         return json_error("not found", 404) if wants_json(request) else not_found(ref)
     except BadRange as error:
         return bad_range(error)
+    if small is not None:
+        head = [(b"content-type", kind_of(data)), (b"content-length", b"%d" % len(small))]
+        return RawAnswer(small, 200, [*head, *HEADERS, *_COMMON])
     return _whole(kind_of(data), len(data), data)
+
+
+def _fetch_and_shrink(storage: Storage, ref: Ref) -> tuple[bytes, bytes | None]:
+    data = storage.fetch(ref)
+    return data, shrunk(data)
 
 
 async def _serve_carefully(

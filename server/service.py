@@ -27,6 +27,7 @@ from .share import Share
 from .sighelper import SigHelper, key_of
 from .status import Restart, Status
 from .stream import Streams
+from .streamlog import Logs
 from .syncing import Sync, SyncPage
 from .topology import INDEX, STORAGE, IndexDoor, Topology
 from .ui import Ui
@@ -158,7 +159,9 @@ def _storage(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
         uploads=Uploads(storage, world.bridge, vivifier.vivify if vivifier else None),
         deletable=conf.deletable,
     )
-    streams = Streams(storage, world.bridge, world.auth)
+    index = next(iter(world.topology.indexes.values()), None)
+    logs = Logs(world.topology.hubs(prefix), index)
+    streams = Streams(storage, world.bridge, world.auth, logs)
     yield Mount(prefix + "camli/", "storage", [*streams.routes, *blobs.routes], conf.internal)
 
 

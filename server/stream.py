@@ -7,7 +7,7 @@ nothing else: what blocks is done by the bridge, a batch or a page in each hop.
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +16,8 @@ from starlette.websockets import WebSocket
 
 from ..blobserver.storage import Storage
 from ..blobserver.wire import (
+    FEATURE_BLOBS,
+    FEATURE_CHANGES,
     FEATURE_ZSTD,
     Code,
     Hello,
@@ -30,7 +32,9 @@ from .bridge import Bridge
 from .routes import GET, Route
 from .sockets import NO_HANDSHAKE, VERSION_HEADER, LimitedSocket, socket_of
 from .streamcodes import Failure
+from .streamfollow import Follower, refusal
 from .streamget import FetchJob, FileJob, Packer, StatJob
+from .streamlog import Logs
 from .streamput import Putting
 from .streamread import AHEAD_BYTES, Budget, Reading
 
@@ -63,18 +67,30 @@ END_WAIT_S: Final = 1.5
 """What runs may go on for so long when the server ends; then it is refused. Below the time that
 `serve.py` grants."""
 
+LAST_WAIT_S: Final = 0.3
+"""Then the connection of who did not answer the close is cut."""
+
 NOT_UNDERSTOOD: Final = 1003  # RFC 6455, 7.4.1: a kind of data that it can't accept
 SERVER_ENDS: Final = 1001
 
+NO_UPLOADS: Final = Refusal(Code.FORBIDDEN, "no right to upload")
 FOREIGN: Final = HttpError(403, f"Forbidden\n{NO_HANDSHAKE}", headers=VERSION_HEADER)
+
+
+class Rights(NamedTuple):
+    """What a client may do beyond reading what it can name."""
+
+    may_upload: bool
+    may_enumerate: bool
 
 
 class Streams:
     """The streams to one storage prefix."""
 
-    def __init__(self, storage: Storage, bridge: Bridge, auth: Auth) -> None:
+    def __init__(self, storage: Storage, bridge: Bridge, auth: Auth, logs: Logs) -> None:
         self.storage: Final = storage
         self.bridge: Final = bridge
+        self.logs: Final = logs
         self.budget: Final = Budget()
         self._auth = auth
         self._connections: set[Connection] = set()
@@ -90,16 +106,19 @@ class Streams:
         if not request.scope.get("is_socket"):
             headers = VERSION_HEADER if "upgrade" in request.headers else None
             raise HttpError(400, f"Bad Request\n{NO_HANDSHAKE}", headers=headers)
-        refusal = None
-        if not self._auth.allows(request, Right.UPLOAD):
-            refusal = Refusal(Code.FORBIDDEN, "no right to upload")
-        return _Conversation(self, refusal)
+        rights = Rights(
+            self._auth.allows(request, Right.UPLOAD), self._auth.allows(request, Right.ENUMERATE)
+        )
+        return _Conversation(self, rights)
 
-    def hello(self) -> Hello:
+    def hello(self, rights: "Rights") -> Hello:
         """What a new connection is granted: the more there are, the smaller its window."""
         share = ALL_WINDOWS_BYTES // (len(self._connections) + 1)
+        features = FEATURE_ZSTD
+        if rights.may_enumerate:
+            features |= FEATURE_BLOBS | (FEATURE_CHANGES if self.logs.has_changes else 0)
         return Hello(
-            features=FEATURE_ZSTD,
+            features=features,
             window=max(LEAST_WINDOW_BYTES, min(share, WINDOW_BYTES)),
             message_bytes=MESSAGE_BYTES,
             requests=REQUESTS,
@@ -128,15 +147,15 @@ class Streams:
 class _Conversation(Response):
     """An answer that is a stream."""
 
-    def __init__(self, streams: Streams, refusal: Refusal | None) -> None:
+    def __init__(self, streams: Streams, rights: Rights) -> None:
         super().__init__()
         self._streams = streams
-        self._refusal = refusal
+        self._rights = rights
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = socket_of(scope)
         await WebSocket(scope, receive, send).accept()
-        connection = Connection(self._streams, socket, self._refusal)
+        connection = Connection(self._streams, socket, self._rights)
         try:
             socket.hand_over(connection, MESSAGE_BYTES, BUFFER_BYTES)
             connection.pump()
@@ -148,18 +167,23 @@ class _Conversation(Response):
 class Connection:
     """One client. Everything here runs in the event loop's thread and returns at once."""
 
-    def __init__(self, streams: Streams, socket: LimitedSocket, refusal: Refusal | None) -> None:
+    def __init__(self, streams: Streams, socket: LimitedSocket, rights: Rights) -> None:
+        self._rights = rights
         self._loop = asyncio.get_running_loop()
         self._streams = streams
         self._socket = socket
         self.gone: Final[asyncio.Future[None]] = self._loop.create_future()
         self._machine = ServerMachine(
-            streams.hello(), self._loop.time(), ahead_bytes=AHEAD_BYTES, refusal=refusal
+            streams.hello(rights),
+            self._loop.time(),
+            ahead_bytes=AHEAD_BYTES,
+            refusal=None if rights.may_upload else NO_UPLOADS,
         )
         storage, bridge = streams.storage, streams.bridge
         self._putting = Putting(self._machine, storage, bridge, self.pump)
         self._reading = Reading(self._machine, bridge, streams.budget, self.pump)
         self._packer = Packer(packs=False)
+        self._followers: dict[int, Follower] = {}
         self._end_timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
         self._unsent_since = 0.0
@@ -189,8 +213,7 @@ class Connection:
         if self.gone.done():
             return
         self.gone.set_result(None)
-        self._putting.close()
-        self._reading.close()
+        self._stop_work()
         if self._end_timer is not None:
             self._end_timer.cancel()
         self._streams.remove(self)
@@ -215,14 +238,31 @@ class Connection:
                 self._reading.add(StatJob(event, storage))
             case events.ReadFile():
                 self._reading.add(FileJob(event, storage, self._packer))
-            case events.Subscribe(request):
-                self._machine.error(request, Code.UNSUPPORTED, "no subscriptions here")
+            case events.Subscribe():
+                self._follow(event)
             case events.Stop(request, refs):
                 self._reading.stop(request, refs)
+                if request in self._followers:
+                    self._followers.pop(request).close()
             case events.Welcome(hello):
                 self._packer = Packer(packs=bool(hello.features & FEATURE_ZSTD))
             case _:
                 pass  # Leaving: the machine knows
+
+    def _follow(self, asked: events.Subscribe) -> None:
+        streams, may_enumerate = self._streams, self._rights.may_enumerate
+        refused = refusal(asked.topics, streams.logs, may_enumerate=may_enumerate)
+        if refused is not None:
+            self._machine.error(asked.request, *refused)
+            return
+
+        def ended(follower: Follower) -> None:
+            if self._followers.get(asked.request) is follower:
+                del self._followers[asked.request]
+
+        self._followers[asked.request] = Follower(
+            asked, self._machine, streams.storage, streams.bridge, streams.logs, self.pump, ended
+        )
 
     # -- what is sent ---------------------------------------------------------------------------
 
@@ -234,6 +274,8 @@ class Connection:
             if message is None:
                 break
             socket.write_message(message)
+        for follower in self._followers.values():
+            follower.drained()
         self._reading.go()
         if machine.is_finished:
             socket.end(1000, "")
@@ -242,8 +284,14 @@ class Connection:
         """Break the connection off: the peer does not keep to the protocol."""
         log.debug("stream: closed with %d: %s", code, reason)
         self._socket.end(code, reason)
+        self._stop_work()
+
+    def _stop_work(self) -> None:
         self._putting.close()
         self._reading.close()
+        for follower in self._followers.values():
+            follower.close()
+        self._followers.clear()
 
     def _refuse_the_rest(self) -> None:
         """The time is up: what is not done is answered so."""
@@ -251,9 +299,10 @@ class Connection:
         self._putting.close(told)
         for request in self._reading.running:
             self._machine.error(request, *told)
-        self._reading.close()
+        self._stop_work()
         self.pump()
         self._socket.end(SERVER_ENDS, "the server ends")
+        self._end_timer = self._loop.call_later(LAST_WAIT_S, self._socket.abort)
 
     # -- time -----------------------------------------------------------------------------------
 

@@ -212,9 +212,7 @@ class Recorder(Fetcher):
         self._note(ref, data)
         return data
 
-    def fetch_many(
-        self, refs: Iterable[Ref]
-    ) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
         for ref, data in self._storage.fetch_many(refs):
             if isinstance(data, bytes):
                 self._note(ref, data)
