@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from ..blob import Ref
+from ..blobserver.blobpacked import BlobPacked
 from ..blobserver.migrating import Migrating
 from ..errors import ConfigError, Corrupt, Invalid, NotFound
 from ..index.index import Index
@@ -19,13 +20,14 @@ from .help import Help
 from .importer import Importer
 from .livesearch import LiveSearches
 from .migration import Migration, finisher
+from .packing import Packing
 from .peers import LocalPeers
 from .root import Root
 from .routes import Mount
 from .search import Search
 from .share import Share
 from .sighelper import SigHelper, key_of
-from .status import Restart, Status
+from .status import Restart, Status, Work
 from .stream import Streams
 from .streamlog import Logs
 from .syncing import Sync, SyncPage
@@ -64,6 +66,7 @@ class Service:
         self.restart: Restart | None = None
         self.syncs: dict[str, Sync] = {}
         self.migrations: dict[str, Migration] = {}
+        self.packings: dict[str, Packing] = {}
         self.status_pages: list[Status] = []
         environ = os.environ if environ is None else environ
         auth = Auth([config.auth], LocalPeers(environ))
@@ -125,11 +128,15 @@ class Service:
             sync.start()
         for migration in self.migrations.values():
             migration.start()
+        for packing in self.packings.values():
+            packing.start()
         for keeper in self._text_keepers:
             keeper.start()
 
     def close(self) -> None:
         """Stop the background work and close the stores."""
+        for packing in self.packings.values():
+            packing.stop()
         for migration in self.migrations.values():
             migration.stop()
         for sync in self.syncs.values():
@@ -148,6 +155,8 @@ def _storage(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     if isinstance(storage.inner, Migrating):
         finish = finisher(world.config.path)
         service.migrations[prefix] = Migration(prefix, storage.inner, finish)
+    if isinstance(storage.inner, BlobPacked):
+        service.packings[prefix] = Packing(prefix, storage.inner)
     if conf.handler == INDEX:
         storage = IndexDoor(storage, world.topology.storage(text_arg(prefix, conf, "blobSource")))
     helper = service.sighelper
@@ -237,9 +246,9 @@ def _sync(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 
 
 def _status(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
-    status = Status(
-        prefix, service.world, service.syncs, lambda: service.restart, service.migrations
-    )
+    works: Mapping[str, Mapping[str, Work]]
+    works = {"migration": service.migrations, "packing": service.packings}
+    status = Status(prefix, service.world, service.syncs, lambda: service.restart, works)
     service.status_pages.append(status)
     yield Mount(prefix, "status", status.routes, conf.internal)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +14,6 @@ from starlette.responses import Response
 from .answers import HttpError, json_answer, page
 from .auth import Right
 from .forms import form_of
-from .migration import Migration
 from .routes import ANY, POST, READ, Route
 from .syncing import Sync
 from .topology import INDEX, STORAGE
@@ -23,8 +23,17 @@ Restart = Callable[[Sequence[str]], None]
 """Starts the program anew, with these arguments added to its own."""
 
 
+class Work(Protocol):
+    """Something that goes on in the background."""
+
+    def document(self) -> Mapping[str, object]: ...
+
+
 class Status:
-    """Mounted at `/status/`. syncs, migrations: by prefix. restart: None where nobody can."""
+    """Mounted at `/status/`. restart: None where nobody can.
+
+    syncs: by prefix. works: by kind ("migration", "packing"), then by prefix.
+    """
 
     def __init__(
         self,
@@ -32,13 +41,13 @@ class Status:
         world: World,
         syncs: Mapping[str, Sync],
         restart: Callable[[], Restart | None],
-        migrations: Mapping[str, Migration] = MappingProxyType({}),
+        works: Mapping[str, Mapping[str, Work]] = MappingProxyType({}),
     ) -> None:
         self._prefix = prefix
         self._world = world
         self._syncs = syncs
         self._restart = restart
-        self._migrations = migrations
+        self._works = works
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -58,14 +67,18 @@ class Status:
             for prefix, sync in sorted(self._syncs.items())
             if sync.failure
         ]
-        migrations = {prefix: one.document() for prefix, one in self._migrations.items()}
+        works = {
+            kind: {prefix: one.document() for prefix, one in sorted(some.items())}
+            for kind, some in self._works.items()
+            if some
+        }
         return {
             "version": self._world.version,
             "goInfo": f"Python {platform.python_version()} {platform.system().lower()}",
             **({"errors": errors} if errors else {}),
             "sync": {prefix: self._sync(prefix) for prefix in sorted(self._syncs)},
             "storage": self._storage(),
-            **({"migration": migrations} if migrations else {}),
+            **works,
             "importerAccounts": None,
         }
 
@@ -123,6 +136,7 @@ class Status:
             f"<p>{html.escape(self._world.version)}, up {timedelta(seconds=up_s)}</p>"
             f"{_table('Storage', document['storage'])}{_table('Sync', document['sync'])}"
             f"{_table('Moving to another store', document.get('migration'))}"
+            f"{_table('Packing loose files', document.get('packing'))}"
             f"<form method='post' action='{self._prefix}restart'>"
             "<label><input type='checkbox' name='reindex'> make the index anew</label> "
             "<button>Restart the server</button></form></body></html>"

@@ -24,6 +24,9 @@ class Options:
         value = self._take(name, default)
         if not isinstance(value, str):
             raise self._wrong(name, "must be a string")
+        if default is None and not value:
+            # As a path it would be the current folder.
+            raise self._wrong(name, "must not be empty")
         return value
 
     def integer(self, name: str, default: int | None = None) -> int:

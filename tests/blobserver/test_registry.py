@@ -40,6 +40,9 @@ def test_aliases_name_builtin_types() -> None:
         ("storage-filesystem", {"path": 3}),
         ("storage-filesystem", {"path": "/nonexistent/folder"}),
         ("storage-filesystem", {"path": "/tmp", "paht": "/tmp"}),
+        ("storage-filesystem", {"path": ""}),
+        ("storage-diskpacked", {"path": "/nonexistent/folder"}),
+        ("storage-diskpacked", {"path": ""}),
         ("storage-memory", {"size": 1}),
         ("storage-replica", {"backends": ["/nowhere/"]}),
         ("storage-cond", {"read": "/nowhere/", "write": "/nowhere/"}),
@@ -60,3 +63,16 @@ def test_other_distributions_add_types(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
     assert isinstance(open_storage("storage-theirs", {}, nowhere), Memory)
+
+
+@pytest.mark.parametrize(
+    "index", [{}, {"type": "leveldb"}, {"type": "leveldb", "file": ""}, {"type": "sqlite"}]
+)
+def test_an_index_without_a_file_is_refused_and_none_is_made_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: dict[str, object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = {"smallBlobs": "/a/", "largeBlobs": "/b/", "metaIndex": index}
+    with pytest.raises(ConfigError, match=r"metaIndex|file"):
+        open_storage("blobpacked", args, lambda _: Memory())
+    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,7 @@
 """Which chunks of a file go into which pack (README.md, "Packing")."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from ...blob import MAX_BLOB_SIZE, Fetcher, Ref
@@ -97,12 +97,15 @@ def write_packs(blobs: Fetcher, plan: FilePlan) -> Iterator[tuple[Pack, bytes]]:
 class Remembering:
     """Gives blobs, and keeps the first 16 MiB of them: they are needed again, in that order."""
 
-    def __init__(self, blobs: Fetcher) -> None:
+    def __init__(self, blobs: Fetcher, step: Callable[[], None]) -> None:
+        """step: called before each blob; it may wait, or raise to end the work there."""
         self._blobs = blobs
+        self._step = step
         self._kept: dict[Ref, bytes] = {}
         self._room = _KEPT_BYTES
 
     def fetch(self, ref: Ref) -> bytes:
+        self._step()
         data = self._kept.get(ref)
         if data is None:
             data = self._blobs.fetch(ref)

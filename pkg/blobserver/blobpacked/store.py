@@ -15,6 +15,7 @@ from ...sorted.kv import KeyValue
 from ...sorted.options import Options
 from ..diskpacked.rowstore import open_rows
 from ..storage import Generation, Storage, StreamedBlob
+from .batchread import fetched
 from .bundle import related_files, write_bundles
 from .moves import Moves
 from .plan import Remembering, plan_file, wants_packing, write_packs
@@ -26,7 +27,13 @@ from .worker import Worker
 _PAGE: Final = 2000
 """Loose blobs listed at a time; the rows of the same stretch are read after them."""
 
+_BATCH: Final = 500
+"""Blobs of `fetch_many` whose rows are looked up together."""
+
 _REMEMBERED_FAILURES: Final = 1000
+
+_LARGEST_SCHEMA: Final = 1024 * 1024
+"""Bytes; a larger loose blob describes nothing, and need not be read to be known as data."""
 
 
 class _Job(NamedTuple):
@@ -38,12 +45,18 @@ class _Job(NamedTuple):
     ref: Ref | None = None
 
 
+class _Closing(Exception):
+    """The store is being closed; what is done in the background ends."""
+
+
 class BlobPacked(Storage):
     """Blobs arrive in `small`; the chunks and schema blobs of a file move into zips in `large`.
 
     Every read is verified; where a packed copy is damaged, another one is looked for. The rows
     are a cache of what the zips say, made again where they are missing or stale. The two stores
     belong to whoever passed them in; the rows are closed with this one.
+
+    written_bytes: came in loose since this was opened, only ever growing.
     """
 
     def __init__(
@@ -68,6 +81,7 @@ class BlobPacked(Storage):
         self._files: list[Ref] = []  # written, not synced, to be packed
         self._healed: dict[Ref, Place] = {}  # written loose, not synced; there is a bad copy
         self._rerouted: set[Ref] = set()
+        self.written_bytes = 0
         self._failures: dict[_Job, str] = {}
         self._pack_lock = threading.Lock()
         self._streams = 0  # open
@@ -90,7 +104,7 @@ class BlobPacked(Storage):
             small, large = options.string("smallBlobs"), options.string("largeBlobs")
             rows = options.table("metaIndex")
             options.boolean("keepGoing", False)
-        if not rows:
+        if not rows:  # else it would be made in the current folder
             raise ConfigError("configure", "storage-blobpacked, metaIndex", "needs a type")
         loose, zips = resolve(small), resolve(large)
 
@@ -133,6 +147,12 @@ class BlobPacked(Storage):
             except NotFound:
                 pass  # packed meanwhile, or unknown
         return super().fetch_range(ref, offset, length)
+
+    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, bytes | NotFound | Corrupt]]:
+        """Neighbours in a zip, as the chunks of a file are, come by one read of the zip."""
+        wanted = iter(refs)
+        while page := list(islice(wanted, _BATCH)):
+            yield from fetched(page, self._rows.places(page), self._small, self._large, self.fetch)
 
     def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
         wanted = dict.fromkeys(refs)
@@ -228,6 +248,7 @@ class BlobPacked(Storage):
         if loose:
             self._small.write_many(loose)
             with self._lock:
+                self.written_bytes += sum(len(data) for _, data in loose)
                 self._files += files
                 self._healed.update(healed)
         return [SizedRef(ref, len(data)) for ref, data in batch]
@@ -264,13 +285,14 @@ class BlobPacked(Storage):
 
     # -- moving ---------------------------------------------------------------------------------
 
-    def pack(self, ref: Ref) -> bool:
+    def pack(self, ref: Ref, step: Callable[[], None] = lambda: None) -> bool:
         """Move a file into zips. False where it must stay loose, or its content is packed.
 
-        ref: of its file blob. Raises NotFound, Corrupt, and what storing raises.
+        ref: of its file blob. step: called before each blob that is read; it may wait, or raise
+        to end the work there. Raises NotFound, Corrupt, and what storing raises.
         """
         with self._pack_lock, self._moves.packing():
-            blobs = Remembering(self)
+            blobs = Remembering(self, step)
             try:
                 plan = plan_file(blobs, ref)
             except Unsupported:
@@ -279,8 +301,6 @@ class BlobPacked(Storage):
                 return False
             offset = count = 0
             for pack, data in write_packs(blobs, plan):
-                if self._worker.is_closing:
-                    return False  # the next start goes on
                 self._moves.pack_in(pack, data, offset)
                 offset += pack.data_size
                 count += 1
@@ -288,34 +308,48 @@ class BlobPacked(Storage):
         self._forget_failures(_Job("pack", ref))
         return True
 
-    def pack_loose(self) -> int:
-        """Pack the files that lie loose, whose chunks came late, say. Returns how many."""
+    def pack_loose(self, step: Callable[[], None] = lambda: None) -> int:
+        """Pack the files that lie loose, whose chunks came late, say. Returns how many.
+
+        step: called before each blob; it may wait, or raise to end the work there.
+        """
         count = 0
-        for ref, _ in self._small.enumerate():
+        for ref in self._loose_schemas(step):
             try:
                 if wants_packing(self._small.fetch(ref)):
-                    count += self.pack(ref)
+                    count += self.pack(ref, step)
             except (NotFound, Corrupt) as error:
                 self._note(_Job("pack", ref), error)
         return count
 
-    def bundle_loose(self) -> int:
+    def bundle_loose(self, step: Callable[[], None] = lambda: None) -> int:
         """Put the small files of each loose directory together into zips. Returns how many files.
 
-        A directory with less than 512 KiB of them is left as it is.
+        A directory with less than 512 KiB of them is left as it is. step: as in `pack_loose`.
         """
         count = 0
-        for ref, _ in self._small.enumerate():
+        for ref in self._loose_schemas(step):
             try:
                 members = related_files(self._small.fetch(ref), self._small)
                 with self._pack_lock, self._moves.packing():
-                    for bundle in write_bundles(Remembering(self), members):
+                    for bundle in write_bundles(Remembering(self, step), members):
                         self._moves.pack_in(bundle.pack, bundle.data, 0)
                         self._moves.finish(bundle.pack, 1)
                         count += bundle.files_count
             except (NotFound, Corrupt) as error:
                 self._note(_Job("pack", ref), error)
         return count
+
+    def loose_bytes(self) -> int:
+        """How much lies loose. Lists the loose store."""
+        return sum(size for _, size in self._small.enumerate())
+
+    def _loose_schemas(self, step: Callable[[], None]) -> Iterator[Ref]:
+        """The loose blobs that may be schema blobs."""
+        for ref, size in self._small.enumerate():
+            step()
+            if size <= _LARGEST_SCHEMA:
+                yield ref
 
     def compact(self) -> int:
         """Give back the space of removed blobs: unpack the zips that hold some, delete them.
@@ -340,7 +374,7 @@ class BlobPacked(Storage):
             if job.ref is None:
                 self.compact()
             elif job.kind == "pack":
-                self.pack(job.ref)
+                self.pack(job.ref, self._go_on)
             elif job.kind == "resume":
                 self._resume(job.ref)
             else:
@@ -348,11 +382,17 @@ class BlobPacked(Storage):
                     self._moves.tidy(zip_)
             if self._worker.overflowed:
                 self._worker.overflowed = False
-                self.pack_loose()
+                self.pack_loose(self._go_on)
+        except _Closing:
+            pass  # the next start goes on
         except Unsupported:
             pass  # zips can't be removed there: their rows are gone, which hides what they hold
         except StoreError as error:
             self._note(job, error)
+
+    def _go_on(self) -> None:
+        if self._worker.is_closing:
+            raise _Closing
 
     def _resume(self, whole: Ref) -> None:
         """Go on packing a file of which a crash left parts only, or only the last row to write."""
@@ -367,7 +407,7 @@ class BlobPacked(Storage):
             for blob in pack.schemas:
                 schema = parse_object(self.fetch(blob.ref))
                 if schema is not None and schema.type == "file":
-                    self.pack(blob.ref)
+                    self.pack(blob.ref, self._go_on)
 
     def _note(self, job: _Job, error: StoreError) -> None:
         with self._lock:
@@ -433,7 +473,7 @@ class BlobPacked(Storage):
         self._large.reset_generation()
 
     def close(self) -> None:
-        """Wait for the zip in hand; files that wait to be packed stay loose."""
+        """Wait for the blob or zip in hand; files that wait to be packed stay loose."""
         self._worker.close()
         self._rows.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ...blob import Ref, SizedRef
-from ...errors import Corrupt, NotFound, StoreError
+from ...errors import ConfigError, Corrupt, NotFound, StoreError
 from ...sorted.kv import KeyValue
 from ...sorted.options import Options
 from ..generation import open_generation, renew_generation
@@ -85,6 +85,8 @@ class DiskPacked(Storage):
             root = Path(options.string("path"))
             max_file_size = options.integer("maxFileSize", MAX_FILE_SIZE)
             index = options.table("metaIndex") if "metaIndex" in args else {}
+        if not root.is_dir():  # before an index is made in it
+            raise ConfigError("open", root, "there is no such folder; is its disk mounted?")
         store, remarks = open_rows(
             root, index, lambda rows, is_new: cls(root, rows, max_file_size, is_index_new=is_new)
         )

@@ -13,7 +13,8 @@ import pytest
 from peatkeep.blob import MAX_BLOB_SIZE, Ref
 from peatkeep.blobserver.blobpacked import BlobPacked
 from peatkeep.blobserver.memory import Memory
-from peatkeep.errors import NotFound
+from peatkeep.errors import Corrupt, NotFound
+from peatkeep.schema.filereader import FileReader
 from peatkeep.schema.filewriter import WrittenFile, write_file
 from peatkeep.schema.parse import parse_object
 from peatkeep.schema.text import encode
@@ -425,3 +426,41 @@ def test_removing_does_not_wait_for_streams_nor_disturb_them() -> None:
     assert parts.store.settle(30)
     assert parts.zips() == []
     assert {ref for ref, _ in parts.store.enumerate()} == set(before) - {first.ref}
+
+
+def test_the_chunks_of_a_file_come_by_few_reads_of_its_zip() -> None:
+    class Counting(Memory):
+        reads = 0
+
+        def read_range(self, ref: Ref, offset: int, length: int) -> bytes:
+            self.reads += 1
+            return super().read_range(ref, offset, length)
+
+    large = Counting()
+    store = BlobPacked(Memory(), large, MemoryKeyValue())
+    data = content(3_000_000)
+    written = put(store, data)
+    reader = FileReader(store, written.ref)
+    large.reads = 0
+    assert b"".join(reader.stream(fetch_many=store.fetch_many)) == data
+    assert 0 < large.reads <= 4
+
+
+def test_a_batch_takes_other_copies_of_what_is_damaged_in_a_zip() -> None:
+    parts = Parts()
+    data = content(900_000)
+    written = put(parts.store, data)
+    (zip_ref,) = parts.zips()
+    refs = [leaf.ref for leaf in FileReader(parts.store, written.ref).chunks() if leaf.ref]
+    blobs = {ref: parts.store.fetch(ref) for ref in refs}
+    spoilt = bytearray(parts.large.fetch(zip_ref))
+    for ref in refs[1:3]:
+        spoilt[bytes(spoilt).index(blobs[ref])] ^= 1
+    parts.large._blobs[zip_ref] = bytes(spoilt)
+    parts.small.receive(refs[1], blobs[refs[1]])
+    absent = Ref.of(b"absent")
+    found = dict(parts.store.fetch_many([absent, *refs]))
+    assert isinstance(found.pop(absent), NotFound)
+    assert isinstance(found.pop(refs[2]), Corrupt)
+    del blobs[refs[2]]
+    assert found == blobs

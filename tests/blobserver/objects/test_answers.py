@@ -231,7 +231,7 @@ def test_one_failed_upload_fails_the_batch(service: Service, store: S3) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"bucket": ""}, "name"),
+        ({"bucket": ""}, "bucket"),
         ({"bucket": "b/../c"}, "name"),
         ({"endpoint": "http://example.com"}, "this machine"),
         ({"endpoint": "ftp://example.com"}, "URL"),
