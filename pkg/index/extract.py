@@ -11,7 +11,7 @@ from ..blob import Ref, parse_ref
 from ..errors import Corrupt, Invalid, NotFound, StoreError
 from ..schema.claims import DEL_ATTRIBUTE, DELETE, Claim, read_claim
 from ..schema.directory import directory_members
-from ..schema.parse import Schema, parse
+from ..schema.parse import Schema, parse_decoded
 from ..schema.signing import Verification, verify
 from ..schema.times import format_time
 from .files import file_rows
@@ -73,12 +73,12 @@ def extract(ref: Ref, data: bytes, blobs: Source, zone: tzinfo) -> Outcome:
     zone: of dates in pictures without a place. Raises Unavailable and its like, never for
     what the blob holds.
     """
-    schema = parse(data)
+    schema, decoded = parse_decoded(data)
     if schema is None:
         return Outcome(ref, len(data), sniff(data[:BLOB_HEAD_SIZE]))
     tracker = _Tracker(blobs)
     try:
-        rows, deletion = _rows(ref, data, schema, tracker, zone)
+        rows, deletion = _rows(ref, _Read(data, schema, decoded), tracker, zone)
     except (NotFound, Corrupt, Invalid) as error:
         if tracker.lacking is not None:
             return Outcome(ref, len(data), needs=tracker.lacking)
@@ -131,13 +131,20 @@ def _clean(camli_type: str) -> str:
     return utf8(camli_type.replace("\0", "\ufffd")).decode()
 
 
-def _rows(
-    ref: Ref, data: bytes, schema: Schema, blobs: _Tracker, zone: tzinfo
-) -> tuple[list[Row], Claim | None]:
+class _Read(NamedTuple):
+    """A schema blob. decoded: its members as they stand in the text."""
+
+    data: bytes
+    schema: Schema
+    decoded: dict[str, object]
+
+
+def _rows(ref: Ref, blob: _Read, blobs: _Tracker, zone: tzinfo) -> tuple[list[Row], Claim | None]:
+    schema = blob.schema
     if schema.type == "claim":
-        return _claim(ref, data, schema, blobs)
+        return _claim(ref, blob, blobs)
     if schema.type == "permanode":
-        verify(data, blobs)
+        verify(blob.data, blobs, blob.decoded)
     elif schema.type == "file":
         return file_rows(ref, schema, blobs, zone), None
     elif schema.type == "directory":
@@ -161,18 +168,16 @@ def _directory(ref: Ref, schema: Schema, blobs: _Tracker) -> list[Row]:
     return [file_info_row(ref, info), *rows]
 
 
-def _claim(
-    ref: Ref, data: bytes, schema: Schema, blobs: _Tracker
-) -> tuple[list[Row], Claim | None]:
-    signer_ref = schema.ref("camliSigner")
+def _claim(ref: Ref, blob: _Read, blobs: _Tracker) -> tuple[list[Row], Claim | None]:
+    signer_ref = blob.schema.ref("camliSigner")
     if signer_ref is None:
         return [], None
-    if read_claim(ref, schema, Verification(signer_ref, "", {})) is None:
+    unsigned = read_claim(ref, blob.schema, Verification(signer_ref, "", {}))
+    if unsigned is None:
         return [], None  # it would count nowhere, whoever signed it: nothing is checked
     # One that lacks the signature is refused too (tests/vectors/http/share.json).
-    signed = verify(data, blobs)
-    claim = read_claim(ref, schema, signed)
-    assert claim is not None
+    signed = verify(blob.data, blobs, blob.decoded)
+    claim = unsigned._replace(signer_ref=signed.signer_ref, key_id=signed.key_id)
     rows: list[Row] = [(f"signerkeyid:{signed.signer_ref}".encode(), signed.key_id.encode())]
     if claim.type == DELETE:
         return rows, None if claim.target is None else claim

@@ -171,33 +171,44 @@ def parse_signature(body: bytes) -> Signature:
     hashed = cursor.take(cursor.integer(2))
     head = cursor.so_far()
     unhashed = cursor.take(cursor.integer(2))
-    if _CREATION_TIME not in set(_subpacket_kinds(hashed)):
+    if _CREATION_TIME not in _subpacket_kinds(hashed):
         raise Invalid("read", "signature packet", "no creation time in the hashed area")
-    if _CREATION_TIME in set(_subpacket_kinds(unhashed)):
+    if unhashed and _CREATION_TIME in _subpacket_kinds(unhashed):
         raise Invalid("read", "signature packet", "a creation time outside the hashed area")
     digest_start = cursor.take(2)
     return Signature(kind, key_algorithm, hash_algorithm, head, digest_start, cursor.rest())
 
 
-def _subpacket_kinds(area: bytes) -> Iterator[int]:
-    cursor = Cursor(area, "signature subpacket")
-    while cursor:
-        first = cursor.byte()
-        if first < 192:
-            size = first
-        elif first < 255:
-            size = (first - 192 << 8) + cursor.byte() + 192
-        else:
-            size = cursor.integer(4)
-        content = cursor.take(size)
-        if not content:
+def _subpacket_kinds(area: bytes) -> list[int]:
+    kinds = []
+    position = 0
+    while position < len(area):
+        size = area[position]
+        position += 1
+        if size >= 192:
+            size, position = _long_subpacket(area, position)
+        end = position + size
+        if end > len(area):
+            raise Invalid("read", "signature subpacket", "cut short")
+        if not size:
             raise Invalid("read", "signature subpacket", "empty")
-        kind = content[0] & ~_CRITICAL
-        if kind not in _KNOWN_SUBPACKETS and content[0] & _CRITICAL:
+        kind = area[position] & ~_CRITICAL
+        if kind not in _KNOWN_SUBPACKETS and area[position] & _CRITICAL:
             raise Invalid("read", "signature subpacket", f"unknown critical type {kind}")
         if size != _FIXED_SIZES.get(kind, size):
             raise Invalid("read", "signature subpacket", f"type {kind} of a wrong length")
-        yield kind
+        kinds.append(kind)
+        position = end
+    return kinds
+
+
+def _long_subpacket(area: bytes, position: int) -> tuple[int, int]:
+    """The size that has more than one byte, of which this is the second, and where it ends."""
+    cursor = Cursor(area, "signature subpacket")
+    cursor.position = position
+    first = area[position - 1]
+    size = (first - 192 << 8) + cursor.byte() + 192 if first < 255 else cursor.integer(4)
+    return size, cursor.position
 
 
 def signature_head(kind: int, key_algorithm: int, hashed: Iterable[bytes]) -> bytes:

@@ -50,7 +50,8 @@ class Schema:
         return value if isinstance(value, str) else ""
 
     def ref(self, name: str) -> Ref | None:
-        return parse_ref(self.members.get(name))
+        value = self.members.get(name)
+        return value if isinstance(value, Ref) else parse_ref(value)
 
     def refs(self, name: str) -> list[Ref]:
         value = self.members.get(name)
@@ -105,9 +106,14 @@ class Schema:
 
 def parse(data: bytes) -> Schema | None:
     """The schema blob that these bytes are by all five rules, or None."""
+    return parse_decoded(data)[0]
+
+
+def parse_decoded(data: bytes) -> tuple[Schema | None, dict[str, object]]:
+    """The same, and the members as `text.decode` reads them, for who needs both."""
     if data[:1] != b"{" or len(data) > MAX_SCHEMA_SIZE or b"camliVersion" not in data:
-        return None
-    return parse_object(data)
+        return None, {}
+    return _parse(data)
 
 
 def is_schema(data: bytes) -> bool:
@@ -121,18 +127,22 @@ def parse_object(data: bytes) -> Schema | None:
     """
     if len(data) > MAX_SCHEMA_SIZE or _OBJECT_BEGINS.match(data) is None:
         return None  # most chunks of files: spared the decoder
+    return _parse(data)[0]
+
+
+def _parse(data: bytes) -> tuple[Schema | None, dict[str, object]]:
     try:
         value = decode(data)
     except Invalid:
-        return None
+        return None, {}
     if not isinstance(value, dict):
-        return None
+        return None, {}
     try:
         members = _check_members(value, _KNOWN)
     except _UnfitError:
-        return None
+        return None, value
     parts = members.pop("parts", ())
-    return Schema(members, parts)  # type: ignore[arg-type]  # _parts made it
+    return Schema(members, parts), value  # type: ignore[arg-type]  # _parts made it
 
 
 # -- the types of known members -----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Sign schema blobs, and the one function that decides who signed what: `verify`."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import lru_cache
@@ -25,7 +26,7 @@ from .openpgp import (
     write_signature,
 )
 from .publickey import PublicKey, read_public_key
-from .text import MAX_SCHEMA_SIZE, decode, encode
+from .text import MAX_SCHEMA_SIZE, RepeatedNames, decode, encode
 from .times import format_time
 
 SEPARATOR: Final = b',"camliSig":"'
@@ -36,6 +37,8 @@ ZERO_TIME_S: Final = 2288912640
 
 _MAX_KEY_BLOB_SIZE: Final = 256 * 1024
 _WHITE_SPACE: Final = b" \t\n\v\f\r"
+_PLAIN_END = re.compile(rb'([A-Za-z0-9+/=]*)"[ \t\r\n]*\}[ \t\r\n]*')
+"""What follows the separator in nearly all signed blobs."""
 
 
 # -- signing ------------------------------------------------------------------------------------
@@ -118,20 +121,27 @@ class Verification(NamedTuple):
     payload: Mapping[str, object]
 
 
-def verify(data: bytes, blobs: Fetcher) -> Verification:
+def verify(
+    data: bytes, blobs: Fetcher, decoded: Mapping[str, object] | None = None
+) -> Verification:
     """Decide who signed a blob. The one place where that is decided.
 
     blobs: where the key blob is fetched from; it must hold it under the very ref that the
-    blob names. Raises NotFound if it does not; Invalid if the blob is not signed ("split"), is
+    blob names. decoded: what `text.decode` made of these bytes, to spare reading them again.
+    Raises NotFound for an absent key; Invalid if the blob is not signed ("split"), is
     not well-formed ("parse payload") or the signature is not good ("verify"), which is the
     `operation` of the error. The rules are in pkg/schema/SIGNING.md, "Verifying".
     """
-    signed_part, tail = _split(data)
-    payload, signer_ref = _payload(signed_part)
+    end = _separator(data)
+    signed_part = data[:end]
+    plain = None if decoded is None else _plain_end(data, end, decoded)
+    payload = _members(signed_part) if plain is None else _without_signature(decoded)
+    signer_ref = _signer(payload)
     try:
         # The key first: a blob that names an absent one waits for it, whatever its signature.
         key = public_key(blobs.fetch(signer_ref))
-        _check(signed_part, _signature(tail), key)
+        text = _signature_text(b"{" + data[end + 1 :]) if plain is None else plain
+        _check(signed_part, _signature(text), key)
     except (Invalid, Unsupported) as error:
         reason = str(error) if error.operation != "verify" else error.reason
         raise Invalid("verify", f"signature by {signer_ref}", reason) from None
@@ -154,30 +164,50 @@ def _parsed_key(text: bytes) -> PublicKey:
     return read_public_key(Cursor(body, "public key"))
 
 
-def _split(data: bytes) -> tuple[bytes, bytes]:
-    """What is signed (without a closing brace), and the JSON text of the signature."""
+def _separator(data: bytes) -> int:
+    """Where what is signed (without a closing brace) ends."""
     if len(data) > MAX_SCHEMA_SIZE:
         raise TooLarge("split", f"{len(data)} bytes", "over the size of a schema blob")
     end = data.rfind(SEPARATOR)
     if end < 0:
         raise Invalid("split", "signed text", "no 13-byte camliSig separator found")
-    return data[:end], b"{" + data[end + 1 :]
+    return end
 
 
-def _payload(signed_part: bytes) -> tuple[dict[str, object], Ref]:
+def _plain_end(data: bytes, end: int, decoded: Mapping[str, object]) -> bytes | None:
+    """The text of the signature, if `decoded` is what is signed and that, beyond doubt.
+
+    In JSON the quote of the separator, after a comma, can only begin a name; and as one string
+    and one brace follow up to the end, it is a name of the outermost object, the last.
+    """
+    found = _PLAIN_END.fullmatch(data, end + len(SEPARATOR))
+    return None if found is None or isinstance(decoded, RepeatedNames) else found[1]
+
+
+def _without_signature(decoded: Mapping[str, object] | None) -> dict[str, object]:
+    payload = dict(decoded or {})
+    payload.pop("camliSig", None)
+    return payload
+
+
+def _members(signed_part: bytes) -> dict[str, object]:
     try:
         payload = _decode(signed_part + b"}")
     except Invalid as error:
         raise Invalid("parse payload", "signed text", error.reason) from None
     if not isinstance(payload, dict):
         raise Invalid("parse payload", "signed text", "not a JSON object")
+    return payload
+
+
+def _signer(payload: Mapping[str, object]) -> Ref:
     for name in ("camliVersion", "camliSigner"):
         if name not in payload:
             raise Invalid("parse payload", "signed text", f"no {name}")
     signer_ref = parse_ref(payload["camliSigner"])
     if signer_ref is None:
         raise Invalid("parse payload", "signed text", "camliSigner is not a blobref")
-    return payload, signer_ref
+    return signer_ref
 
 
 def _decode(data: bytes) -> object:
@@ -200,7 +230,8 @@ def _no_constant(name: str) -> object:
 _PLAIN_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def _signature(tail: bytes) -> Signature:
+def _signature_text(tail: bytes) -> bytes:
+    """The value of the one member of the JSON text behind what is signed."""
     try:
         members = _decode(tail)
     except Invalid:
@@ -209,22 +240,26 @@ def _signature(tail: bytes) -> Signature:
     if not isinstance(text, str):
         reason = "what follows the payload is not one camliSig text"
         raise Invalid("verify", "signature", reason)
+    try:
+        return text.encode("ascii")
+    except UnicodeEncodeError:
+        raise Invalid("verify", "signature", "camliSig is not base64") from None
+
+
+def _signature(text: bytes) -> Signature:
     tag, body = first_packet(_signature_packet(text))
     if tag != SIGNATURE:
         raise Invalid("verify", "signature", "camliSig is not an OpenPGP signature")
     return parse_signature(body)
 
 
-def _signature_packet(text: str) -> bytes:
-    encoded, equals, check_sum = text.rpartition("=")
+def _signature_packet(text: bytes) -> bytes:
+    encoded, equals, check_sum = text.rpartition(b"=")
     if not equals:
         raise Invalid("verify", "signature", "camliSig has no checksum")
     if not check_sum:
         encoded = text  # the last `=` is padding: there is no checksum
-    try:
-        return armor.unbase64(encoded.encode("ascii"))
-    except UnicodeEncodeError:
-        raise Invalid("verify", "signature", "camliSig is not base64") from None
+    return armor.unbase64(encoded)
 
 
 def _check(signed_part: bytes, signature: Signature, key: PublicKey) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from functools import lru_cache
 
 from ..errors import Invalid
 
@@ -35,6 +36,7 @@ def format_time(time_ns: int, zone_unknown: bool = False) -> str:
     return text + ("-00:01" if zone_unknown else "Z")
 
 
+@lru_cache(maxsize=1024)  # a date is read where a blob is recognised, and where it counts
 def parse_time(text: str) -> int:
     """The instant that an RFC 3339 text names, cut to nanoseconds. Raises Invalid.
 
