@@ -4,12 +4,14 @@ import base64
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from peatkeep.blob import Ref
 from peatkeep.blobserver.wire import ClientMachine, Hello, events
+from peatkeep.server.stream import Streams
 
 from .running import RunningServer
 
@@ -91,19 +93,39 @@ class StreamClient:
 
 
 @contextlib.contextmanager
+def streaming_to(
+    url: str, auth: str, hello: Hello = BIG_HELLO, **settings: Any
+) -> Iterator[StreamClient]:
+    """A stream to a websocket's address. auth: name and password, or "" for none."""
+    token = base64.b64encode(auth.encode()).decode()
+    with connect(
+        url,
+        compression=None,
+        proxy=None,
+        max_size=None,
+        additional_headers={"Authorization": f"Basic {token}"} if auth else {},
+        **settings,
+    ) as socket:
+        yield StreamClient(socket, hello)
+
+
+@contextlib.contextmanager
 def streaming(
     server: RunningServer,
     hello: Hello = BIG_HELLO,
     *,
     auth: str = "alice:secret",
     place: str = PLACE,
+    **settings: Any,
 ) -> Iterator[StreamClient]:
-    token = base64.b64encode(auth.encode()).decode()
-    with connect(
-        f"ws://{server.host}{place}",
-        compression=None,
-        proxy=None,
-        max_size=None,
-        additional_headers={"Authorization": f"Basic {token}"} if auth else {},
-    ) as socket:
-        yield StreamClient(socket, hello)
+    with streaming_to(f"ws://{server.host}{place}", auth, hello, **settings) as client:
+        yield client
+
+
+def streams_of(server: RunningServer, place: str = PLACE) -> Streams:
+    """The inside of a server's streams."""
+    mount = server.service.app.table.mount_of(place)
+    assert mount is not None
+    route = next(route for route in mount.routes if route.path == "stream")
+    streams: Streams = route.handler.__self__  # type: ignore[attr-defined]
+    return streams
