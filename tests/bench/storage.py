@@ -1,8 +1,9 @@
 """Measure the stores themselves: `./pk bench storage [STORE …] [--share N] [--folder DIR]`.
 
 Durable receives in groups, random reads, listings, stats and the stream that reindexing reads, for
-localdisk, diskpacked and blobpacked (whose blobs are packed before they are read). Wall time and
-processor time stand side by side: on a shared machine the second is what can be compared.
+localdisk, diskpacked and blobpacked (whose blobs are packed before they are read). Then `encrypt`
+and `s3`, each beside what carries it alone. Wall time and processor time stand side by side: on a
+shared machine the second is what can be compared.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,8 @@ from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.receive import receive_many
 from peatkeep.blobserver.storage import Storage
 from peatkeep.sorted.leveldb import LevelDBKeyValue
+from tests.bench.encrypt import encrypt
+from tests.bench.objects import against_ceph
 
 MEGABYTE: Final = 1_000_000
 LARGE_BYTES: Final = 65_536
@@ -108,6 +111,12 @@ STORES: Final = {
     "diskpacked": open_diskpacked,
     "blobpacked": open_blobpacked,
 }
+
+BESIDE: Final[dict[str, Callable[[Path], Iterable[object]]]] = {
+    "encrypt": encrypt,
+    "s3": lambda _: against_ceph(),
+}
+"""Stores that are measured beside what they are made of: lines to print."""
 
 TARGETS: Final = {
     ("diskpacked", "receive 64 KiB"): 200.0,
@@ -249,19 +258,26 @@ def row(line: Line) -> list[str]:
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pk bench storage", description=__doc__)
-    parser.add_argument("store", nargs="*", choices=[[], *STORES])
+    parser.add_argument("store", nargs="*", choices=[[], *STORES, *BESIDE])
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/peatkeep-bench"))
     parser.add_argument("--share", type=float, default=1.0, help="of the full numbers of blobs")
     options = parser.parse_args(words)
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=options.folder))
+    wanted = options.store or [*STORES, *BESIDE]
     try:
         lines = [
             line
-            for name in options.store or STORES
+            for name in STORES
+            if name in wanted
             for line in Bench(name, folder, options.share).run()
         ]
+        if lines:
+            print(table(lines))
+        for name in BESIDE:
+            if name in wanted:
+                (folder / name).mkdir()
+                print(*BESIDE[name](folder / name), sep="\n")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(table(lines))
     return 0

@@ -1,0 +1,68 @@
+"""The encrypted store over diskpacked beside bare pyrage, in alternating rounds of one run."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pyrage
+
+from peatkeep.blob import Ref
+from peatkeep.blobserver.diskpacked import DiskPacked
+from peatkeep.blobserver.encrypt import Encrypt
+from peatkeep.blobserver.encrypt.sealing import Sealer
+from peatkeep.sorted.leveldb import LevelDBKeyValue
+
+SIZE_BYTES: Final = 65_536
+GROUP: Final = 64
+"""Blobs made durable together."""
+
+ROUNDS: Final = 16
+TARGETS_MB_S: Final = {"receive": 200, "fetch": 120}
+
+
+def encrypt(folder: Path, rounds: int = ROUNDS) -> list[str]:
+    """Measure in an empty folder; a line each for receiving and fetching, by CPU time."""
+    identity = pyrage.x25519.Identity.generate()
+    recipient = identity.to_public()
+    took: dict[str, list[float]] = {}
+
+    def measure(name: str, work: Callable[[], object]) -> None:
+        began = time.process_time()
+        work()
+        took.setdefault(name, []).append(time.process_time() - began)
+
+    with ExitStack() as stack:
+        below = []
+        for name in ("blobs", "metas"):
+            (folder / name).mkdir()
+            rows = LevelDBKeyValue(folder / name / "index.leveldb")
+            below.append(stack.enter_context(DiskPacked(folder / name, rows)))
+        index, memory = (LevelDBKeyValue(folder / name) for name in ("index", "memory"))
+        store = stack.enter_context(Encrypt(Sealer(str(identity)), *below, index, memory))
+        for _ in range(rounds):
+            datas = [os.urandom(SIZE_BYTES) for _ in range(GROUP)]
+            blobs = {Ref.of(data): data for data in datas}
+            sealed: list[bytes] = []
+            measure("receive", lambda blobs=blobs: store.receive_many(blobs.items()))  # type: ignore[misc]
+            measure(
+                "receive alone",
+                lambda datas=datas, sealed=sealed: sealed.extend(  # type: ignore[misc]
+                    pyrage.encrypt(data, [recipient]) for data in datas
+                ),
+            )
+            measure("fetch", lambda blobs=blobs: dict(store.fetch_many(blobs)))  # type: ignore[misc]
+            measure(
+                "fetch alone",
+                lambda sealed=sealed: [pyrage.decrypt(data, [identity]) for data in sealed],  # type: ignore[misc]
+            )
+    amount = GROUP * SIZE_BYTES / 1e6
+    speed = {name: amount / statistics.median(times) for name, times in took.items()}
+    return [
+        f"encrypt {work:8} 64 KiB blobs, over diskpacked, by CPU time: {speed[work]:4.0f} MB/s,"
+        f" pyrage alone {speed[f'{work} alone']:4.0f} MB/s (wanted {target})"
+        for work, target in TARGETS_MB_S.items()
+    ]
