@@ -36,13 +36,13 @@ def encrypt(folder: Path, rounds: int = ROUNDS) -> list[str]:
         took.setdefault(name, []).append(time.process_time() - began)
 
     with ExitStack() as stack:
-        below = []
-        for name in ("blobs", "metas"):
-            (folder / name).mkdir()
-            rows = LevelDBKeyValue(folder / name / "index.leveldb")
-            below.append(stack.enter_context(DiskPacked(folder / name, rows)))
+        blobs_below, metas_below = (
+            stack.enter_context(_diskpacked(folder / name)) for name in ("blobs", "metas")
+        )
         index, memory = (LevelDBKeyValue(folder / name) for name in ("index", "memory"))
-        store = stack.enter_context(Encrypt(Sealer(str(identity)), *below, index, memory))
+        store = stack.enter_context(
+            Encrypt(Sealer(str(identity)), blobs_below, metas_below, index, memory)
+        )
         for _ in range(rounds):
             datas = [os.urandom(SIZE_BYTES) for _ in range(GROUP)]
             blobs = {Ref.of(data): data for data in datas}
@@ -66,3 +66,8 @@ def encrypt(folder: Path, rounds: int = ROUNDS) -> list[str]:
         f" pyrage alone {speed[f'{work} alone']:4.0f} MB/s (wanted {target})"
         for work, target in TARGETS_MB_S.items()
     ]
+
+
+def _diskpacked(folder: Path) -> DiskPacked:
+    folder.mkdir()
+    return DiskPacked(folder, LevelDBKeyValue(folder / "index.leveldb"))
