@@ -1,8 +1,8 @@
 """Batch upload: a multipart body becomes blobs, a window of them at a time.
 
-A window is stored with one call, so one sync serves many blobs, while the next one is being read;
-more than two windows are never in memory. The answer names the blobs in the order of their parts,
-up to the first that fails.
+A window of the body is parsed, checked and stored in one call into a thread, with one sync for its
+blobs, while the next one is being read; more than two windows are never in memory. The answer names
+the blobs in the order of their parts, up to the first that fails.
 """
 
 import asyncio
@@ -24,8 +24,13 @@ from .answers import bad_request, json_text, raw_json, sized_json
 from .bridge import Bridge
 from .forms import content_type
 
-WINDOW_BLOBS: Final = 256
 WINDOW_BYTES: Final = 8 * 1024 * 1024
+
+WINDOW_BLOBS: Final = 1000
+"""Blobs of a window that are stored at once: a body may consist of tiny ones."""
+
+PARSED_PIECES: Final = 16
+"""Pieces of the body, of 64 to 256 KiB, that are parsed in one go."""
 
 Vivify = Callable[[Sequence[SizedRef]], Awaitable[tuple[list[Ref], list[str]]]]
 """Makes permanodes for these blobs: gives those that got one, and what went wrong."""
@@ -43,45 +48,71 @@ class Stop(Exception):
 
 
 class Batch:
-    """What one request brings: windows of blobs in order, and the messages on the way."""
+    """What one request brings: blobs in order, and the messages on the way.
 
-    def __init__(self, storage: Storage, bridge: Bridge) -> None:
+    In threads, but one at a time: bytes of the body go in, and the blobs that they complete are
+    stored at once.
+    """
+
+    def __init__(self, storage: Storage, boundary: str) -> None:
         self.received: list[SizedRef] = []
         self.errors: list[str] = []
         self._storage = storage
-        self._bridge = bridge
-        self._window: list[tuple[Ref, list[bytes]]] = []
-        self._window_bytes = 0
-        self._flying: asyncio.Task[tuple[list[SizedRef], str]] | None = None
+        self._parser = Parts(boundary)
+        self._part = Part(self._add, self.errors.append)
+        self._blobs: list[tuple[Ref, list[bytes]]] = []
+        self._blob_bytes = 0
 
-    async def add(self, ref: Ref, pieces: list[bytes], size: int) -> None:
-        """Take the next blob. Raises Stop when an earlier one failed."""
-        self._window.append((ref, pieces))
-        self._window_bytes += size
-        if len(self._window) >= WINDOW_BLOBS or self._window_bytes >= WINDOW_BYTES:
-            await self._send()
+    def feed(self, pieces: list[bytes]) -> bool:
+        """Take the next bytes of the body; whether there is any use in more.
 
-    async def finish(self) -> None:
-        """Wait until all that was added is stored. Raises Stop."""
-        if self._window:
-            await self._send()
-        await self._land()
+        pieces: is emptied.
+        """
+        pieces.reverse()
+        try:
+            while pieces and not self._parser.closed:
+                # So most blobs are in one piece, and the window does not lie in memory twice.
+                taken = [pieces.pop() for _ in pieces[:PARSED_PIECES]]
+                for event in self._parser.parse(b"".join(taken)):
+                    self._part.take(event)
+            self._store()
+        except multipart.MultipartError as error:
+            return self._stop(f"multipart: {error}")
+        except Stop as stop:
+            return self._stop(str(stop))
+        return True
 
-    async def _send(self) -> None:
-        await self._land()
-        window, self._window, self._window_bytes = self._window, [], 0
-        self._flying = asyncio.ensure_future(self._bridge.call(store, self._storage, window))
+    def end(self) -> None:
+        """The body is over."""
+        try:
+            self._part.end()
+        except Stop as stop:
+            self.errors.append(str(stop))
 
-    async def _land(self) -> None:
-        if self._flying is None:
+    def _add(self, ref: Ref, pieces: list[bytes], size: int) -> None:
+        self._blobs.append((ref, pieces))
+        self._blob_bytes += size
+        if len(self._blobs) >= WINDOW_BLOBS or self._blob_bytes >= WINDOW_BYTES:
+            self._store()
+
+    def _store(self) -> None:
+        """Store what is complete. Raises Stop for a blob that fails."""
+        blobs, self._blobs, self._blob_bytes = self._blobs, [], 0
+        if not blobs:
             return
-        flying, self._flying = self._flying, None
-        received, error = await flying
+        received, error = store(self._storage, blobs)
         self.received += received
         if error:
-            # What was read meanwhile comes after the blob that failed: it is not stored.
-            self._window.clear()
             raise Stop(error)
+
+    def _stop(self, error: str) -> bool:
+        """Store what came before; what fails there is told instead."""
+        try:
+            self._store()
+        except Stop as stop:
+            error = str(stop)
+        self.errors.append(error)
+        return False
 
 
 def store(
@@ -150,11 +181,8 @@ class Uploads:
         boundary = options.get("boundary", "")
         if not kind.startswith("multipart/") or not boundary:
             raise bad_request("an upload is a multipart body with a boundary")
-        batch = Batch(self._storage, self._bridge)
-        try:
-            await _read(request, boundary, batch)
-        except Stop as stop:
-            batch.errors.append(str(stop))
+        batch = Batch(self._storage, boundary)
+        await _read(request, batch, self._bridge)
         vivified: list[Ref] = []
         if self._vivify is not None and request.headers.get("x-camlistore-vivify") == "1":
             vivified, errors = await self._vivify(batch.received)
@@ -165,42 +193,52 @@ class Uploads:
         return answer
 
 
-async def _read(request: Request, boundary: str, batch: Batch) -> None:
-    """Feed the body to the batch. Raises Stop, after all that came before it is stored."""
-    parser = Parts(boundary)
-    part = Part(batch)
+async def _read(request: Request, batch: Batch, bridge: Bridge) -> None:
+    """Give the body to the batch: one window is being stored while the next one is read."""
+    window: list[bytes] = []
+    window_bytes = 0
+    flying: asyncio.Future[bool] | None = None
     try:
         async for chunk in request.stream():
-            if chunk and not parser.closed:
-                for event in parser.parse(chunk):
-                    await part.take(event)
-        part.end()
+            if not chunk:
+                continue  # the end; the parser would take it for that of the last part
+            window.append(chunk)
+            window_bytes += len(chunk)
+            if window_bytes >= WINDOW_BYTES:
+                if flying is not None and not await flying:
+                    return
+                flying = asyncio.ensure_future(bridge.call(batch.feed, window))
+                window, window_bytes = [], 0
     except ClientDisconnect:
-        part.abandon()
-    except multipart.MultipartError as error:
-        await batch.finish()
-        raise Stop(f"multipart: {error}") from None
-    except Stop:
-        await batch.finish()
-        raise
-    await batch.finish()
+        is_whole = False  # the whole parts before the end are kept
+    else:
+        is_whole = True
+    if flying is not None and not await flying:
+        return
+    if await bridge.call(batch.feed, window) and is_whole:
+        batch.end()
 
 
 class Part:
     """The part of the body that is being read."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+    def __init__(
+        self, add: Callable[[Ref, list[bytes], int], None], warn: Callable[[str], None]
+    ) -> None:
+        """add: called with each blob that is complete. warn: with what is left out, as text."""
+        self._add = add
+        self._warn = warn
         self._ref: Ref | None = None
         self._is_open = False
         self._pieces: list[bytes] = []
         self._size = 0
 
-    async def take(self, event: multipart.MultipartSegment | bytes | None) -> None:
+    def take(self, event: multipart.MultipartSegment | bytes | None) -> None:
+        """Raises Stop where reading on makes no sense."""
         if event is None:
             self._is_open = False
             if self._ref is not None:
-                await self._batch.add(self._ref, self._pieces, self._size)
+                self._add(self._ref, self._pieces, self._size)
         elif isinstance(event, multipart.MultipartSegment):
             self._begin(event)
         elif self._ref is not None:
@@ -219,7 +257,7 @@ class Part:
         self._pieces, self._size = [], 0
         self._ref = parse_ref(name)
         if self._ref is None:
-            self._batch.errors.append(f"Ignoring form key {json.dumps(name, ensure_ascii=False)}")
+            self._warn(f"Ignoring form key {json.dumps(name, ensure_ascii=False)}")
         elif not self._ref.is_supported:
             raise Stop(failure(self._ref, Invalid("receive", self._ref)))
 
@@ -227,10 +265,6 @@ class Part:
         """The body is over. Raises Stop if it broke off within a part."""
         if self._is_open and self._ref is not None:
             raise Stop(f"Error receiving blob {self._ref}: unexpected EOF\n")
-
-    def abandon(self) -> None:
-        """The client is gone; the whole parts before this one are kept."""
-        self._is_open = False
 
 
 def upload_json(received: Sequence[SizedRef], error_text: str) -> str:
