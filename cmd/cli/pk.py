@@ -28,7 +28,7 @@ MODES = {
     "env": ("configuration:env", "Show where files are looked for."),
     "packblobs": ("tidying:packblobs", "Pack files that lie loose into zips."),
     "reindex-diskpacked": ("reindexing:reindex_diskpacked", "Rebuild the index of packed files."),
-    "storage": ("storing:storage", "Move the blobs of a server to another store."),
+    "storage": ("storing:storage", "Move, mend and tidy the stores of a server."),
     "verify": ("verifying:verify", "Read every blob of a store, and name the damaged."),
     "version": ("about:version", "Show the version."),
 }

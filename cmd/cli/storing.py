@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MODES: Final = {
     "compact": ("tidying:compact", "Give back the space of removed blobs."),
     "migrate": ("storing:migrate", "Move all blobs to another kind of store, while serving."),
+    "rebalance": ("mending:rebalance", "Move blobs to where the policy of `placed` wants them."),
+    "repair": ("mending:repair", "Make the backends of a replica equal from good copies."),
 }
 
 POLL_S: Final = 0.5
@@ -34,7 +36,7 @@ KEYS: Final[Mapping[str, dict[str, str | bool]]] = {
 
 @click.group(cls=LazyGroup, modes=MODES)
 def storage() -> None:
-    """Move the blobs of a server to another store."""
+    """Move, mend and tidy the blobs of a server's stores."""
 
 
 @click.command(cls=Command)

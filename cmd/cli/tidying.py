@@ -1,7 +1,7 @@
 """`pk storage compact` and `pk packblobs`: work on packed stores that no server has open."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -43,15 +43,28 @@ def packblobs(session: Session, config: str | None) -> None:
 
 
 def stores(config: str | None, kinds: tuple[str, ...]) -> Iterator[tuple[str, Storage]]:
-    """The configured stores of these types, open. Raises ConfigError where there is none."""
+    """The configured stores of these types, open. Raises ConfigError where there is none.
+
+    A replica of which a backend is an index is none: that keeps no copies.
+    """
     from ..server.config import load
-    from ..server.topology import Topology
+    from ..server.topology import INDEX, Topology
 
     location = chosen_file(config, os.environ)
     found = load.load(location, os.environ)
-    prefixes = [prefix for prefix, one in found.prefixes.items() if one.handler in kinds]
+    indexes = {prefix for prefix, one in found.prefixes.items() if one.handler == INDEX}
+    prefixes = [
+        prefix
+        for prefix, one in found.prefixes.items()
+        if one.handler in kinds and one.enabled and indexes.isdisjoint(backends_of(one.args))
+    ]
     if not prefixes:
-        raise ConfigError("open packs of", location, f"it has no {' or '.join(kinds)}")
+        raise ConfigError("open stores of", location, f"it has no {' or '.join(kinds)}")
     with Topology(found, only=prefixes) as topology:
         for prefix in prefixes:
             yield prefix, topology.storage(prefix).inner
+
+
+def backends_of(args: Mapping[str, object]) -> list[object]:
+    backends = args.get("backends")
+    return backends if isinstance(backends, list) else []

@@ -20,6 +20,7 @@ from .fanout import (
 from .merge import merged
 from .placement import Emptiest, Hashed, Listed, Place, Policy, Spacious, Tiered
 from .readers import Readers
+from .rebalance import Rebalanced, rebalance
 from .storage import Generation, Storage, StreamedBlob
 
 _Blobs = list[tuple[Ref, bytes]]
@@ -207,6 +208,15 @@ class Placed(Storage):
         wanted = list(refs)
         with self._removing:
             self._fan_out.run([partial(store.remove, wanted) for store in self._stores])
+
+    def rebalance(self, progress: Callable[[Rebalanced], None] | None = None) -> Rebalanced:
+        """Move each blob to the places that the policy ranks first now (`rebalance.rebalance`)."""
+        return rebalance(
+            self._stores,
+            lambda ref, size: self._rank(ref, size)[: self._copies],
+            lock=self._removing,
+            progress=progress,
+        )
 
     # -- generation -----------------------------------------------------------------------------
 

@@ -28,11 +28,14 @@ class Repaired(NamedTuple):
     last: str  # all up to this ref are done
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A ref and where it is listed: store number -> size."""
 
     ref: Ref
     listed: dict[int, int]
+
+    def __hash__(self) -> int:
+        return hash(self.ref)
 
 
 def repair(
@@ -52,7 +55,7 @@ def repair(
     done until then is done.
     """
     done = Repaired(0, 0, (), after)
-    for batch in _batches(_rows(stores, after)):
+    for batch in batches(rows(stores, after)):
         with lock or nullcontext():
             copies, damaged = _repair_batch(stores, batch, verify)
         done = Repaired(
@@ -72,30 +75,32 @@ def complete(stores: Sequence[Storage], refs: Sequence[Ref]) -> tuple[int, tuple
     Returns the number of copies written, and the refs of which there is no good copy.
     """
     sizes = [dict(store.stat(refs)) for store in stores]
-    rows = [
-        _Row(ref, {number: found[ref] for number, found in enumerate(sizes) if ref in found})
+    found_rows = [
+        Row(ref, {number: found[ref] for number, found in enumerate(sizes) if ref in found})
         for ref in refs
     ]
-    return _repair_batch(stores, rows, verify=True)
+    return _repair_batch(stores, found_rows, verify=True)
 
 
-def _rows(stores: Sequence[Storage], after: str) -> Iterator[_Row]:
+def rows(stores: Sequence[Storage], after: str = "") -> Iterator[Row]:
+    """Yield what is listed behind `after`, in ref order, and where. Raises as `repair`."""
     listings = [
         map(partial(_numbered, number), ascending(store.enumerate(after), f"store {number}"))
         for number, store in enumerate(stores)
     ]
     for ref, group in groupby(heapq.merge(*listings), key=lambda row: row[0]):
-        yield _Row(ref, {number: size for _, number, size in group})
+        yield Row(ref, {number: size for _, number, size in group})
 
 
 def _numbered(number: int, found: SizedRef) -> tuple[Ref, int, int]:
     return found.ref, number, found.size
 
 
-def _batches(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
-    batch: list[_Row] = []
+def batches(listing: Iterator[Row]) -> Iterator[list[Row]]:
+    """Cut into batches of at most 500 blobs and 32 MiB of one copy of each."""
+    batch: list[Row] = []
     size_bytes = 0
-    for row in rows:
+    for row in listing:
         size = max(row.listed.values())
         if batch and (len(batch) >= _BATCH_COUNT or size_bytes + size > _BATCH_SIZE):
             yield batch
@@ -107,7 +112,7 @@ def _batches(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
 
 
 def _repair_batch(
-    stores: Sequence[Storage], rows: Sequence[_Row], verify: bool
+    stores: Sequence[Storage], rows: Sequence[Row], verify: bool
 ) -> tuple[int, tuple[Ref, ...]]:
     good: dict[Ref, bytes] = {}
     lacking = [_lacking(number, store, rows, verify, good) for number, store in enumerate(stores)]
@@ -130,7 +135,7 @@ def _repair_batch(
 
 
 def _lacking(
-    number: int, store: Storage, rows: Sequence[_Row], verify: bool, good: dict[Ref, bytes]
+    number: int, store: Storage, rows: Sequence[Row], verify: bool, good: dict[Ref, bytes]
 ) -> list[Ref]:
     """What this store has not, or not whole. Adds to `good` what was read and nobody else had."""
     lacking = [row.ref for row in rows if number not in row.listed]
