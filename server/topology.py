@@ -11,10 +11,11 @@ from ..blobserver.hub import Hub
 from ..blobserver.registry import open_storage
 from ..blobserver.storage import Recoverable, Storage
 from ..errors import ConfigError, NotFound
-from ..index.index import Index, IndexRefused, Report
+from ..index.index import Index, IndexRefused
+from ..index.places import Place
 from ..index.textkeeper import TextKeeper
+from ..index.upkeep import Upkeep
 from ..sorted.kv import KeyValue
-from ..sorted.registry import open_kv
 from .config.record import LowConfig, Prefix
 from .watched import Watched
 
@@ -31,6 +32,11 @@ FORGETFUL: Final = 2
 
 MOST_LOGGED: Final = 20
 """How many damaged or refused things of one store are named at opening."""
+
+REQUESTED: Final = "as requested"
+
+COMPLETED_WITHIN_S: Final = 3
+"""How long opening waits for an index that is not whole; the rest goes on in the background."""
 
 
 class IndexDoor(Watched):
@@ -74,7 +80,7 @@ class Topology:
         recovery: int = 0,
         only: Sequence[str] | None = None,
     ) -> None:
-        """reindex: throw the rows of every index away and make them anew before returning.
+        """reindex: make the rows of every index anew in the background, while the old ones serve.
 
         recovery: 1 to make the rows of packed stores anew from what they hold, 2 to forget what
         they hold no more as well. only: open these prefixes, and what they need; None: all.
@@ -87,6 +93,7 @@ class Topology:
         self._opening: list[str] = []
         self._stack = ExitStack()
         self.indexes: dict[str, Index] = {}
+        self.upkeeps: dict[str, Upkeep] = {}
         try:
             for prefix, conf in config.prefixes.items():
                 if only is not None and prefix not in only:
@@ -140,19 +147,22 @@ class Topology:
         blobs = self.storage(source)
         reindex = self._reindex or bool(args.get("reindex"))
         owners = self._owner_key_ids(prefix)
-        rows = open_kv(rows_args)
+        place = Place(rows_args)
+        rows, reason = place.open()
         checkpoints = self._checkpoints(rows, source)
         if checkpoints is not None and not reindex:
             checkpoints.restore()
-        index = Index(rows, blobs, owners, catch_up=not reindex)
+        index = Index(rows, blobs, owners, catch_up=False)
+        self._stack.callback(place.closed)
         self._stack.callback(index.close)
         if checkpoints is not None:
             self._stack.callback(checkpoints.close)
             checkpoints.start()
         self.indexes[prefix] = index
-        if reindex:
-            log.info("reindexing %s from %s", prefix, source)
-            _log_report(prefix, index.reindex())
+        upkeep = self.upkeeps[prefix] = Upkeep(index, rows, place, REQUESTED if reindex else reason)
+        self._stack.callback(upkeep.close)
+        upkeep.start()
+        upkeep.wait(COMPLETED_WITHIN_S)
         return index.storage
 
     def _checkpoints(self, rows: KeyValue, source: str) -> "Checkpoints | None":
@@ -225,12 +235,3 @@ def _log_remarks(prefix: str, remarks: Sequence[str]) -> None:
         log.warning("%s: %s", prefix, remark)
     if len(remarks) > MOST_LOGGED:
         log.warning("%s: and %d more of such findings", prefix, len(remarks) - MOST_LOGGED)
-
-
-def _log_report(prefix: str, report: Report) -> None:
-    """Log what a reindex found."""
-    log.info("reindexed %s: %d blobs read", prefix, report.blobs_count)
-    if report.refused:
-        log.warning("%s refuses %d blobs", prefix, len(report.refused))
-    for ref in sorted(report.refused)[:MOST_LOGGED]:
-        log.warning("%s refuses %s: %s", prefix, ref, report.refused[ref])

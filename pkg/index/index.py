@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, tzinfo
 from itertools import chain, groupby, islice
 from typing import Final, NamedTuple
@@ -14,7 +15,7 @@ from .derived import DIRTY
 from .extract import Outcome, extract, subjects
 from .inflight import InFlight
 from .layout import prepare, wipe
-from .rows import STATE_KEY, have_key, parse_have
+from .rows import IN_USE, STATE_KEY, have_key, parse_have
 from .settle import Settler
 from .sources import RECENT_BYTES, LocalFirst, Recent
 from .storage import IndexStorage
@@ -105,12 +106,22 @@ class Index:
         self._recent = Recent(recent_bytes)
         self._in_flight = InFlight(self._index)
         self._owed: set[Ref] = set()  # arrived, but what waits for them could not be tried
-        self._is_behind = False  # whether stored blobs are known to be without rows
-        if catch_up:
-            if not self._settler.is_complete():
-                self._settler.rebuild()
-            if may_lack_blobs:
-                self.catch_up()
+        self._is_behind = may_lack_blobs  # whether stored blobs may be without rows
+        self._mirror: Index | None = None
+        self._mirror_lock = threading.Lock()
+        if catch_up and not self.is_whole:
+            self.complete()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all stored blobs are indexed, and all rows there that follow from others."""
+        return not self._is_behind and self._settler.is_complete()
+
+    def complete(self, progress: Progress | None = None) -> Report:
+        """Make all rows that are lacking. What arrives meanwhile is indexed, searches work."""
+        if not self._settler.is_complete():
+            self._settler.rebuild()
+        return self.catch_up(progress)
 
     @property
     def blobs(self) -> Storage:
@@ -123,8 +134,10 @@ class Index:
         Raises IndexRefused for those that never can be, after the others are indexed. A blob that
         several bring at once is indexed by one of them; the others wait and hear the same.
         """
+        batch = dict(blobs)
+        self._receive_beside(batch)
         try:
-            refused = self._in_flight.run(dict(blobs))
+            refused = self._in_flight.run(batch)
         except StoreError:
             self._is_behind = True
             raise
@@ -133,8 +146,13 @@ class Index:
 
     def catch_up(self, progress: Progress | None = None) -> Report:
         """Index what is stored but unknown here: after a crash, or a time without an index."""
-        self._resume()
-        return self._index_all(self._unknown(), progress)
+        self._is_behind = False  # an upload that fails meanwhile says otherwise
+        try:
+            self._resume()
+            return self._index_all(self._unknown(), progress)
+        except BaseException:
+            self._is_behind = True
+            raise
 
     def reindex(self, progress: Progress | None = None) -> Report:
         """Wipe all rows and read every stored blob again. Refused blobs are reported."""
@@ -142,7 +160,64 @@ class Index:
             wipe(self._rows)
             self._writer.refresh()
             self._settler.begin()
-        return self._index_all(((b.ref, b.data) for b in self._blobs.stream()), progress)
+        return self._read_all(progress)
+
+    def make(self, progress: Progress | None = None) -> Report:
+        """Index every stored blob: all, or those that an earlier call, cut short, left."""
+        if next(self._rows.prefixed(b"have:"), None) is not None:
+            return self.complete(progress)
+        self._settler.begin()
+        return self._read_all(progress)
+
+    def _read_all(self, progress: Progress | None) -> Report:
+        self._is_behind = False
+        try:
+            return self._index_all(((b.ref, b.data) for b in self._blobs.stream()), progress)
+        except BaseException:
+            self._is_behind = True
+            raise
+
+    # -- made anew beside the old one (README.md, "Making it anew") -----------------------------
+
+    def beside(self, rows: KeyValue) -> "Index":
+        """An index of the same blobs in other rows, which is still to be made or completed."""
+        owners = self.view.owner_key_ids
+        return Index(rows, self._blobs, owners, self._zone, catch_up=False, recent_bytes=0)
+
+    @contextmanager
+    def mirrored(self, other: "Index") -> Iterator[None]:
+        """Give to another index, too, what arrives here."""
+        with self._mirror_lock:
+            self._mirror = other
+        try:
+            yield
+        finally:
+            with self._mirror_lock:
+                self._mirror = None
+
+    def _receive_beside(self, batch: dict[Ref, bytes]) -> None:
+        """First there, then here: wherever a swap comes in between, the blobs are in both."""
+        if self._mirror is None:
+            return
+        with self._mirror_lock:
+            if self._mirror is not None:
+                # Refused here as well; and after a failure the other one is not whole.
+                with suppress(StoreError):
+                    self._mirror.receive(list(batch.items()))
+
+    def swap(self, swap_rows: Callable[[], None]) -> None:
+        """Replace the rows, between two commits, by those of the mirror."""
+        with self._mirror_lock, self._lock:
+            swap_rows()
+            self._mirror = None
+            self._is_behind = False
+            self._writer.refresh()
+            self.view.marks.known = None
+
+    def sync(self) -> None:
+        """Make all that was indexed durable."""
+        with self._lock:
+            self._rows.set(STATE_KEY, IN_USE)
 
     def settle(self) -> None:
         """Bring the rows that searches read in step with what has arrived."""
