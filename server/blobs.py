@@ -15,6 +15,7 @@ from ..blobserver.receive import check, receive
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, StoreError
 from . import filechunks
+from .ahead import LEAST_PAGE_BYTES, Batches, Budget, Ramp
 from .answers import HttpError, bad_request, joined, raw_json, resumed, sized_json, typed
 from .auth import Right
 from .bridge import Bridge
@@ -30,8 +31,8 @@ REMOVE_LIMIT: Final = 999
 PAGE_LIMIT: Final = 10_000
 DEFAULT_PAGE: Final = 100
 
-FETCH_WINDOW_BYTES: Final = 4 * 1024 * 1024
-"""What fetch-blobs reads ahead of a client; one blob may go over it."""
+TAR_WINDOW_BYTES: Final = 4 * 1024 * 1024
+"""What an archive reads ahead of a client; one blob may go over it."""
 
 _NO_DELETES = "storage *serverinit.storageAndConfig does not permit deletes"
 
@@ -53,6 +54,7 @@ class Blobs:
         self._hubs = hubs
         self._uploads = uploads
         self._deletable = deletable
+        self._budget = Budget()
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -138,7 +140,7 @@ class Blobs:
         """Many blobs in one answer (pkg/blobserver/framing.py)."""
         asked = await body_of(request, framing.MAX_REFS * framing.MAX_LINE_BYTES)
         refs = framing.parse_request(asked)
-        found = windows(self._storage, refs)
+        found = windows(self._storage, refs, self._budget)
         is_packed = takes_zstd(request)
         answer = StreamingResponse(self._bridge.pages(compressed(found) if is_packed else found))
         if is_packed:
@@ -159,7 +161,7 @@ class Blobs:
         if request.method == "HEAD":
             return Response(headers=headers)
         pieces = joined(
-            tarstream.archive(self._storage.stream(token), limit_bytes), FETCH_WINDOW_BYTES
+            tarstream.archive(self._storage.stream(token), limit_bytes), TAR_WINDOW_BYTES
         )
         # The first now: what is no token can still be told.
         body = self._bridge.pages(pieces)
@@ -207,9 +209,17 @@ async def unsupported(request: Request) -> Response:
     raise bad_request(f"no operation {request.method} here")
 
 
-def windows(storage: Storage, refs: Iterable[Ref]) -> Iterator[bytes]:
+def windows(storage: Storage, refs: Sequence[Ref], budget: Budget) -> Iterator[bytes]:
     """The frames for these blobs, a bounded number of bytes at a time."""
-    yield from joined(framing.frames(storage.fetch_many(refs)), FETCH_WINDOW_BYTES)
+    batches, ramp = Batches(storage), Ramp(LEAST_PAGE_BYTES)
+    begin = 0
+    with budget.reading():
+        while begin < len(refs):
+            page_bytes = ramp.next(budget.page_bytes)
+            asked = refs[begin : begin + batches.count(page_bytes)]
+            found = batches.fetch(asked, page_bytes)
+            begin += len(found)
+            yield b"".join(framing.frames(zip(asked, found, strict=False)))
 
 
 def numbered_refs(form: Form, limit: int) -> list[Ref]:

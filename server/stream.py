@@ -26,6 +26,7 @@ from ..blobserver.wire import (
     ServerMachine,
     events,
 )
+from .ahead import AHEAD_BYTES, Budget, Ramp
 from .answers import HttpError
 from .auth import Auth, Right
 from .bridge import Bridge
@@ -36,7 +37,7 @@ from .streamfollow import Follower, refusal
 from .streamget import FetchJob, FileJob, Packer, StatJob
 from .streamlog import Logs
 from .streamput import Putting
-from .streamread import AHEAD_BYTES, Budget, Reading
+from .streamread import Reading
 
 log = logging.getLogger("peatkeep.server.stream")
 
@@ -53,11 +54,14 @@ REQUESTS: Final = 64
 ITEMS: Final = 1000
 HEARTBEAT_S: Final = 20
 
-BUFFER_BYTES: Final = 256 * 1024
+BUFFER_BYTES: Final = 128 * 1024
 """What is given to the socket before it is taken; the rest waits where it can be overtaken."""
 
 WRITTEN_AT_ONCE_BYTES: Final = 160 * 1024
 """The largest message: one piece of a blob and a little."""
+
+LEAST_WRITTEN_BYTES: Final = 16 * 1024
+"""The first message, until it has shown that the peer takes them."""
 
 TICK_S: Final = 1.0
 WRITE_WAIT_S: Final = 60
@@ -185,6 +189,8 @@ class Connection:
         self._packer = Packer(packs=False)
         self._followers: dict[int, Follower] = {}
         self._end_timer: asyncio.TimerHandle | None = None
+        self._write_ramp = Ramp(2 * LEAST_WRITTEN_BYTES)
+        self._message_bytes = LEAST_WRITTEN_BYTES
         self._unsent_bytes = 0
         self._unsent_since = 0.0
         streams.add(self)
@@ -270,13 +276,15 @@ class Connection:
         """Send what may be sent, and read on for those who have taken it."""
         machine, socket = self._machine, self._socket
         while socket.is_writable:
-            message = machine.next_message(WRITTEN_AT_ONCE_BYTES)
+            message = machine.next_message(self._message_bytes)
             if message is None:
                 break
             socket.write_message(message)
+            if len(message) >= self._message_bytes // 2:
+                self._message_bytes = self._write_ramp.next(WRITTEN_AT_ONCE_BYTES)
         for follower in self._followers.values():
             follower.drained()
-        self._reading.go()
+        self._reading.go(is_stuck=not socket.is_writable)
         if machine.is_finished:
             socket.end(1000, "")
 

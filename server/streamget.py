@@ -5,7 +5,7 @@ handed to the machine by the event loop.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -15,18 +15,11 @@ from ..blobserver.wire import Item, Packed, Place, ServerMachine, pack
 from ..blobserver.wire.events import Fetch, ReadFile, Stat
 from ..errors import Corrupt, NotFound, StoreError
 from ..schema.filereader import FetchMany, FileReader, Leaf
+from .ahead import PAGE_BLOBS, Batches, Found, fetched
 from .streamcodes import Failure, codec, failure
-
-PAGE_BLOBS: Final = 256
-"""Blobs that one page fetches at most."""
-
-USUAL_BYTES: Final = 64 * 1024
-"""What a blob is taken to have until some have been seen."""
 
 MOST_SKIPPED: Final = 64
 """Blobs that go unpacked, at most, after some that did not shrink."""
-
-Found = bytes | StoreError
 
 
 class Bytes(NamedTuple):
@@ -132,7 +125,7 @@ class FetchJob(Job):
         self._items = deque(enumerate(event.items))
         self._storage = storage
         self._packer = packer
-        self._usual_bytes = USUAL_BYTES
+        self._batches = Batches(storage)
 
     def page(self, budget_bytes: int) -> Page:
         answers: list[Answer] = []
@@ -140,10 +133,10 @@ class FetchJob(Job):
         while self._items and left_bytes > 0:
             if self._items[0][1].length is not None:
                 number, item = self._items.popleft()
-                fetched = [(number, item.ref, _range(self._storage, item))]
+                next_ones = [(number, item.ref, _range(self._storage, item))]
             else:
-                fetched = self._whole(left_bytes)
-            for number, ref, found in fetched:
+                next_ones = self._whole(left_bytes)
+            for number, ref, found in next_ones:
                 if ref in self.stopped:
                     continue
                 if not isinstance(found, bytes):
@@ -154,21 +147,17 @@ class FetchJob(Job):
                 left_bytes -= len(found)
         return Page(answers, is_last=not self._items)
 
-    def _whole(self, budget_bytes: int) -> list[tuple[int, Ref, Found]]:
+    def _whole(self, budget_bytes: int) -> list[tuple[int, Ref, bytes | StoreError]]:
         """The next whole blobs, as many as there is room for, or one."""
-        most = max(1, min(budget_bytes // self._usual_bytes, PAGE_BLOBS))
+        most = self._batches.count(budget_bytes)
         wanted: list[tuple[int, Ref]] = []
         while self._items and self._items[0][1].length is None and len(wanted) < most:
             number, item = self._items.popleft()
             if item.ref not in self.stopped:
                 wanted.append((number, item.ref))
-        found = fetched(self._storage, [ref for _, ref in wanted], budget_bytes)
-        self._items.extendleft(
-            (number, Item(ref)) for number, ref in reversed(wanted[len(found) :])
-        )
-        size = sum(len(data) for data in found if isinstance(data, bytes))
-        if found:
-            self._usual_bytes = max(1, size // len(found))
+        found = self._batches.fetch([ref for _, ref in wanted], budget_bytes)
+        left = wanted[len(found) :]
+        self._items.extendleft((number, Item(ref)) for number, ref in reversed(left))
         return [(number, ref, data) for (number, ref), data in zip(wanted, found, strict=False)]
 
 
@@ -178,24 +167,6 @@ def _range(storage: Storage, item: Item) -> bytes | StoreError:
         return storage.fetch_range(item.ref, item.offset, item.length)
     except StoreError as error:
         return error
-
-
-def fetched(storage: Storage, refs: Sequence[Ref], budget_bytes: int) -> list[Found]:
-    """The first of these blobs, up to twice the budget, or one; all, if they are small."""
-    found: list[Found] = []
-    size = 0
-    answers = storage.fetch_many(refs)
-    try:
-        for _, data in answers:
-            found.append(data)
-            size += len(data) if isinstance(data, bytes) else 0
-            if size >= budget_bytes * 2:
-                break
-    finally:
-        close = getattr(answers, "close", None)
-        if close is not None:
-            close()
-    return found
 
 
 class Recorder(Fetcher):

@@ -7,34 +7,15 @@ from typing import Final
 
 from ..blob import Ref
 from ..blobserver.wire import ServerMachine
+from .ahead import AHEAD_BYTES, LEAST_PAGE_BYTES, Budget, Ramp
 from .bridge import Bridge
 from .streamcodes import failure
 from .streamget import Job, Missing, Page, hand_over
 
 CLASSES: Final = 3
 
-AHEAD_BYTES: Final = 1024 * 1024
-"""What is read of each class before its reader has taken it, and the size of a page."""
-
-ALL_AHEAD_BYTES: Final = 32 * 1024 * 1024
-"""The same for all connections together, as far as single blobs are not larger."""
-
-LEAST_PAGE_BYTES: Final = 32 * 1024
-
 JOBS_AT_ONCE: Final = 32
 """Requests that one hop into the library serves."""
-
-
-class Budget:
-    """What all connections share: the more of them read, the less each reads ahead."""
-
-    def __init__(self) -> None:
-        self.readers = 0
-
-    @property
-    def page_bytes(self) -> int:
-        share = ALL_AHEAD_BYTES // max(self.readers, 1)
-        return max(LEAST_PAGE_BYTES, min(share, AHEAD_BYTES))
 
 
 class Reading:
@@ -53,13 +34,14 @@ class Reading:
         self._landed = landed
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(CLASSES))
         self._is_flying = [False] * CLASSES
+        self._ramps = [Ramp(LEAST_PAGE_BYTES) for _ in range(CLASSES)]
         self._jobs: dict[int, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, job: Job) -> None:
         """Take a question; call `go` when all that came with it is added."""
         if not self._jobs:
-            self._budget.readers += 1
+            self._budget.enter()
         self._jobs[job.request] = job
         self._queues[job.priority].append(job)
 
@@ -80,25 +62,28 @@ class Reading:
         if job in self._queues[job.priority]:
             self._queues[job.priority].remove(job)
         if not self._jobs:
-            self._budget.readers -= 1
+            self._budget.leave()
 
-    def go(self) -> None:
-        """Read on in each class whose reader has taken most of what was read."""
-        page_bytes = self._budget.page_bytes
+    def go(self, *, is_stuck: bool) -> None:
+        """Read on in each class whose reader has taken most of what was read.
+
+        is_stuck: the socket takes nothing now, so what is less urgent has time.
+        """
         for priority, queue in enumerate(self._queues):
-            if queue and not self._is_flying[priority] and self._is_hungry(priority, page_bytes):
-                # A page of each question in turn, so that none waits for the end of another.
-                jobs = [queue.popleft() for _ in range(min(len(queue), JOBS_AT_ONCE))]
-                self._is_flying[priority] = True
-                task = asyncio.get_running_loop().create_task(
-                    self._read(priority, jobs, page_bytes)
-                )
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            queued_bytes = AHEAD_BYTES - self._machine.room(priority)
+            if queue and not self._is_flying[priority] and queued_bytes < self._budget.page_bytes:
+                self._start(priority, queue)
+            if self._is_flying[priority] or (is_stuck and queued_bytes > 0):
+                break
 
-    def _is_hungry(self, priority: int, page_bytes: int) -> bool:
-        queued_bytes = AHEAD_BYTES - self._machine.room(priority)
-        return queued_bytes < page_bytes
+    def _start(self, priority: int, queue: deque[Job]) -> None:
+        """A page of each question in turn, so that none waits for the end of another."""
+        page_bytes = self._ramps[priority].next(self._budget.page_bytes)
+        jobs = [queue.popleft() for _ in range(min(len(queue), JOBS_AT_ONCE))]
+        self._is_flying[priority] = True
+        task = asyncio.get_running_loop().create_task(self._read(priority, jobs, page_bytes))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _read(self, priority: int, jobs: list[Job], page_bytes: int) -> None:
         pages = await self._bridge.call(read, jobs, page_bytes)

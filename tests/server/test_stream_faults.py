@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from peatkeep.blob import Ref
 from peatkeep.blobserver.wire import Code, Hello, Violation, events
 from peatkeep.server import stream, streamput
+from peatkeep.server.ahead import AHEAD_BYTES
 from peatkeep.server.streamput import Taken
-from peatkeep.server.streamread import AHEAD_BYTES
 from tests.e2e.machine import Machine
 
 from .running import RunningServer, running_server
