@@ -1,4 +1,4 @@
-"""Folders that are durable when made."""
+"""Folders that are durable when made, and the room in them."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,18 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     sync_folder(folder.parent)
+
+
+def free_bytes(folder: Path) -> int:
+    """What whoever is not root may still write to the file system."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def size_bytes(folder: Path) -> int:
+    """The size of the file system."""
+    status = os.statvfs(folder)
+    return status.f_blocks * status.f_frsize
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,11 +12,15 @@ MAX_VALUE_SIZE: Final = 63_000
 
 
 class Batch:
-    """Writes that are committed together, in order: the last word on a key counts."""
+    """Writes that are committed together, in order: the last word on a key counts.
 
-    __slots__ = ("operations",)
+    frees_room: whether room on the disk is given back by it, so that a reserve may be used.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("frees_room", "operations")
+
+    def __init__(self, frees_room: bool = False) -> None:
+        self.frees_room = frees_room
         self.operations: list[tuple[bytes, bytes | None]] = []
 
     def set(self, key: bytes, value: bytes) -> None:

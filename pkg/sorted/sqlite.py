@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..errors import Corrupt, ReadOnly, StoreError, Unavailable, Unsupported
-from .folders import make_folder, sync_folder
+from .folders import make_folder, size_bytes, sync_folder
 from .kv import Batch, KeyValue
 from .options import Options
 
@@ -17,6 +17,9 @@ _WAIT_S: Final = 10.0
 
 _PAGE: Final = 500
 """Rows that a find fetches at a time."""
+
+_LOG_PAGES: Final = 1000
+_LOGS_ON_DISK: Final = 32
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS rows (k VARCHAR(767) NOT NULL PRIMARY KEY, v VARCHAR(63000));
@@ -93,6 +96,14 @@ class SQLiteKeyValue(KeyValue):
                 cursor.close()
 
     def commit(self, batch: Batch, durable: bool = True) -> None:
+        """On a full disk the log's room is used first: moved into the file, it is empty."""
+        try:
+            self._commit(batch, durable)
+        except _DiskFull:
+            self._shorten_log()
+            self._commit(batch, durable)
+
+    def _commit(self, batch: Batch, durable: bool) -> None:
         with self._transaction("write", durable):
             for key, value in batch.operations:
                 if value is None:
@@ -125,6 +136,7 @@ class SQLiteKeyValue(KeyValue):
     def _prepare(self) -> None:
         self._writer.execute("PRAGMA synchronous = FULL")
         self._writer.execute("PRAGMA journal_mode = WAL")
+        self._writer.execute(f"PRAGMA wal_autocheckpoint = {self._log_pages()}")
         tables = {name for (name,) in self._writer.execute("SELECT name FROM sqlite_master")}
         if not {b"rows", b"meta"} <= tables:
             self._writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
@@ -132,6 +144,12 @@ class SQLiteKeyValue(KeyValue):
         if row is None or row[0] != b"1":
             found = "none" if row is None else row[0].decode("utf-8", "replace")
             raise Unsupported("open", self._file, f"schema version is {found}, not 1")
+
+    def _log_pages(self) -> int:
+        """How long the log gets: SQLite's own 1,000 pages, less on a very small file system."""
+        page_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0])
+        disk_bytes = size_bytes(self._file.absolute().parent)
+        return max(1, min(_LOG_PAGES, disk_bytes // _LOGS_ON_DISK // page_bytes))
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -170,6 +188,18 @@ class SQLiteKeyValue(KeyValue):
         if getattr(error, "sqlite_errorcode", 0) in FAILED_SYNCS:
             self._failure = "a sync failed; restart to write again"
 
+    def _shorten_log(self) -> None:
+        """Move the log into the file, which takes less room; as far as nobody reads from it."""
+        with self._translated("write"), self._write_lock:
+            self._writer.execute("PRAGMA busy_timeout = 0")
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.Error as error:
+                self._note_failure(error)
+                raise
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {int(_WAIT_S * 1000)}")
+
     @contextmanager
     def _translated(self, operation: str) -> Iterator[None]:
         try:
@@ -183,10 +213,15 @@ class SQLiteKeyValue(KeyValue):
             raise Unavailable(operation, self._file, error.strerror or "") from error
 
 
+class _DiskFull(Unavailable):
+    """There is no room for the write."""
+
+
 ERRORS: Final[dict[int, type[StoreError]]] = {
     sqlite3.SQLITE_CORRUPT: Corrupt,
     sqlite3.SQLITE_NOTADB: Corrupt,
     sqlite3.SQLITE_READONLY: ReadOnly,
+    sqlite3.SQLITE_FULL: _DiskFull,
 }
 
 FAILED_SYNCS: Final = frozenset(

@@ -120,9 +120,9 @@ def opened(name: str, folder: Path) -> Iterator[Storage]:
         yield {**STORES, **PLANTED}[name](folder, stack)
 
 
-def small_batch(dice: random.Random) -> Blobs:
+def small_batch(dice: random.Random, most_bytes: int = 20_000) -> Blobs:
     """One to eight blobs, of which none was there before (except the empty one)."""
-    datas = [dice.randbytes(dice.randint(0, 20_000)) for _ in range(dice.randint(1, 8))]
+    datas = [dice.randbytes(dice.randint(0, most_bytes)) for _ in range(dice.randint(1, 8))]
     return {Ref.of(data): data for data in datas}
 
 

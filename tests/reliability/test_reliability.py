@@ -67,7 +67,7 @@ def test_nthfail(store: str, tmp_path: Path, record_property: Record) -> None:
     judge(nthfail.run(tmp_path, SEED, store, QUICK_NTHFAIL_S), record_property)
 
 
-@pytest.mark.parametrize("store", enospc.STORES)
+@pytest.mark.parametrize("store", STORES)
 def test_enospc(store: str, tmp_path: Path, record_property: Record) -> None:
     needs_mounts()
     judge(enospc.run(tmp_path, SEED, store, QUICK_FILLINGS), record_property)

@@ -2,15 +2,19 @@
 
 import fcntl
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import plyvel
 import pytest
 
-from peatkeep.errors import Corrupt, StoreError, Unavailable
+from peatkeep.errors import Corrupt, ReadOnly, StoreError, Unavailable
 from peatkeep.sorted.kv import Batch
 from peatkeep.sorted.leveldb import LevelDBKeyValue
 from tests.blobserver.unpack import manifest, unpack
@@ -213,3 +217,114 @@ def test_other_databases_of_perkeep_open(tmp_path: Path, name: str) -> None:
             assert found == rows
         elif rows is not None:  # some manifests give only the number
             assert len(found) == rows
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """As a full disk: a write takes what there is room for, and fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def log_size(folder: Path) -> int:
+    return max(path.stat().st_size for path in folder.glob("*.log"))
+
+
+def test_what_is_committed_after_a_write_that_failed_half_way_is_there_after_reopening(
+    tmp_path: Path,
+) -> None:
+    rows = filled(tmp_path / "rows", 100)
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        kv.set(b"before", b"1")
+        with no_file_longer_than(log_size(tmp_path / "rows") + 5000):
+            with pytest.raises(Unavailable):
+                kv.set(b"torn", b"x" * 50_000)
+            assert kv.get(b"before") == b"1"
+        for n in range(100):
+            kv.set(b"later %d" % n, b"y" * 1000)
+            rows[b"later %d" % n] = b"y" * 1000
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        assert dict(kv.find()) == {**rows, b"before": b"1"}
+
+
+def test_a_find_that_is_under_way_when_leveldb_is_opened_anew_ends_with_unavailable(
+    tmp_path: Path,
+) -> None:
+    rows = filled(tmp_path / "rows", 2000)
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        kv.set(b"", b"")
+        finding = kv.find(b"0")
+        assert next(finding)[0] == b"000000"
+        with no_file_longer_than(log_size(tmp_path / "rows") + 10), pytest.raises(Unavailable):
+            kv.set(b"torn", b"x" * 5000)
+        kv.delete(b"")
+        with pytest.raises(Unavailable):
+            list(finding)
+        assert dict(kv.find()) == rows
+
+
+def test_readers_do_not_notice_that_leveldb_is_opened_anew(tmp_path: Path) -> None:
+    filled(tmp_path / "rows", 100)
+    wrong: list[object] = []
+    is_done = threading.Event()
+
+    def read(kv: LevelDBKeyValue) -> None:
+        try:
+            while not is_done.is_set():
+                if kv.get(b"000042") is None:
+                    wrong.append("it is gone")
+        except StoreError as error:
+            wrong.append(error)
+
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        threads = [threading.Thread(target=read, args=(kv,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for n in range(10):
+                limit = no_file_longer_than(log_size(tmp_path / "rows") + 1)
+                with limit, pytest.raises(Unavailable):
+                    kv.set(b"torn", b"x" * 5000)
+                kv.set(b"more", b"%d" % n)
+        finally:
+            is_done.set()
+            for thread in threads:
+                thread.join()
+    assert wrong == []
+
+
+def test_after_a_failure_that_may_be_one_of_a_sync_it_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        """LevelDB on a disk that can't write any more."""
+
+        def write_batch(self, **_: object) -> "Broken":
+            raise plyvel.IOError(b"IO error: 000003.log: Input/output error")
+
+        def close(self) -> None: ...
+
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        kv.set(b"a", b"1")
+    monkeypatch.setattr(plyvel, "DB", lambda *_, **__: Broken())
+    with LevelDBKeyValue(tmp_path / "rows") as kv:
+        for _ in range(2):
+            with pytest.raises(ReadOnly):
+                kv.set(b"b", b"2")
+
+
+def test_after_closing_everything_is_unavailable(tmp_path: Path) -> None:
+    kv = LevelDBKeyValue(tmp_path / "rows")
+    finding = kv.find()
+    kv.close()
+    kv.close()
+    with pytest.raises(Unavailable):
+        kv.get(b"a")
+    with pytest.raises(Unavailable):
+        kv.set(b"a", b"1")
+    with pytest.raises(Unavailable):
+        list(finding)

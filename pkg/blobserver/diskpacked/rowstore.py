@@ -8,6 +8,7 @@ from typing import TypeVar
 from ...errors import Corrupt
 from ...sorted.kv import KeyValue
 from ...sorted.registry import open_kv
+from ...sorted.reserve import Reserved
 
 _Store = TypeVar("_Store")
 
@@ -31,13 +32,21 @@ def open_rows(
     file = args.get("file")
     is_new = isinstance(file, str) and not os.path.lexists(file)
     try:
-        return use(open_kv(args), is_new), remarks
+        return use(_open(args), is_new), remarks
     except Corrupt as error:
         if not isinstance(file, str) or not os.path.lexists(file):
             raise
         aside = _set_aside(Path(file))
         remarks.append(f"{error}; set aside as {aside}")
-    return use(open_kv(args), True), remarks
+    return use(_open(args), True), remarks
+
+
+def _open(args: Mapping[str, object]) -> KeyValue:
+    """With a reserve beside the file, so that blobs can be removed from a full disk."""
+    file = args.get("file")
+    if not isinstance(file, str):
+        return open_kv(args)
+    return Reserved(lambda: open_kv(args), Path(f"{file}.reserve"))
 
 
 def index_args(root: Path, index: Mapping[str, object]) -> dict[str, object]:

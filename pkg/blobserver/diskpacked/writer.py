@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
 from ...blob import Ref, SizedRef
-from ...errors import ReadOnly, StoreError
+from ...errors import ReadOnly, StoreError, Unavailable
 from ...sorted.kv import Batch, KeyValue
 from ..filesystem import translate
 from ..groupcommit import GroupCommit
@@ -263,7 +263,7 @@ class Writer:
     def remove(self, refs: Iterable[Ref]) -> None:
         """Delete the rows durably, then overwrite the records durably.
 
-        In this order: a row must never point at a record that is gone.
+        In this order: a row must not point at a record that is gone. Raises Unavailable.
         """
         with self._group.alone():
             for chunk in _pages(refs):
@@ -273,7 +273,7 @@ class Writer:
 
     def _remove(self, refs: list[Ref]) -> None:
         found = self._rows.get_many(ref.encode() for ref in refs)
-        batch = Batch()
+        batch = Batch(frees_room=True)
         gone: list[tuple[Ref, Place]] = []
         for ref in refs:
             value = found.get(ref.encode())
@@ -285,7 +285,16 @@ class Writer:
             if ref in self._waiting:
                 gone.append((ref, self._waiting.pop(ref)))
         if len(batch):
-            self._rows.commit(batch)
+            try:
+                self._rows.commit(batch)
+            except Unavailable:
+                # The disk may be full: the records make room for that. Where it is still refused
+                # nobody was told of a removal, and reads of the rows that stay are NotFound.
+                self._overwrite(gone)
+                self._rows.commit(batch)
+        self._overwrite(gone)
+
+    def _overwrite(self, gone: list[tuple[Ref, Place]]) -> None:
         self.changes += 1  # after the rows: who sees it sees them too, and before any byte goes
         try:
             overwrite(self._packs, self._files, gone)
@@ -301,11 +310,7 @@ class Writer:
             for ref, place in records:
                 if found.get(ref.encode()) not in (None, place.row()):
                     gone.append((ref, place))
-            self.changes += 1
-            try:
-                overwrite(self._packs, self._files, gone)
-            except OSError as error:
-                raise self._fail(error) from error
+            self._overwrite(gone)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -80,7 +80,7 @@ class Known:
     def drop(self, metas: Iterable[Ref], refs: Iterable[Ref]) -> None:
         """Forget meta blobs. refs: at least all those that they name."""
         gone = list(metas)
-        batch = Batch()
+        batch = Batch(frees_room=True)
         for ref in refs:
             for meta in gone:
                 batch.delete(f"w:{ref}/{meta}".encode())
@@ -114,13 +114,13 @@ class Known:
 
     def begin_removal(self, lines: Iterable[Line]) -> None:
         """Durably: from now on no meta blob brings these back."""
-        batch = Batch()
+        batch = Batch(frees_room=True)
         for ref, place in lines:
             batch.set(b"r:" + place.sealed.encode(), ref.encode())
         self._rows.commit(batch)
 
     def end_removal(self, lines: Iterable[Line]) -> None:
-        batch = Batch()
+        batch = Batch(frees_room=True)
         for _, place in lines:
             batch.set(b"r:" + place.sealed.encode(), b"")
         self._rows.commit(batch)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ...blob import Ref, SizedRef
-from ...errors import ConfigError, Corrupt, NotFound, StoreError
+from ...errors import ConfigError, Corrupt, NotFound, StoreError, Unavailable
 from ...sorted.kv import Batch, KeyValue
 from ...sorted.memory import MemoryKeyValue
 from ...sorted.options import Options
@@ -223,14 +223,25 @@ class Encrypt(Storage):
         lines = sorted(self._removing)
         if not lines:
             return
-        self._known.begin_removal(lines)
         gone = {place.sealed for _, place in lines}
-        batch = Batch()
+        try:
+            self._known.begin_removal(lines)
+        except Unavailable:
+            # The disk may be full: the sealed blobs make room for that. Cut short here, the
+            # next opening says that they are gone.
+            self._blobs.remove(sorted(gone))
+            self._known.begin_removal(lines)
+        batch = Batch(frees_room=True)
         for ref, place in self._places({ref for ref, _ in lines}).items():
             if place.sealed in gone:
                 batch.delete(ref.encode())
         self._rows.commit(batch)
-        self._metas.without(lines)
+        try:
+            self._metas.without(lines)
+        except Unavailable:
+            # Meta blobs written anew need room too.
+            self._blobs.remove(sorted(gone))
+            self._metas.without(lines)
         self._blobs.remove(sorted(gone))
         self._known.end_removal(lines)
         self._removing.difference_update(lines)
