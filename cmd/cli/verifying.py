@@ -116,7 +116,7 @@ def tell_findings(output: Output, prefix: str, store: Checking) -> int:
     count = 0
     for finding in store.check():
         output.problem(Corrupt("verify", f"{prefix} {finding[0]}", reason(finding)))
-        count += 1  # noqa: SIM113 - an index would not be known after an empty check
+        count += 1
     return count
 
 

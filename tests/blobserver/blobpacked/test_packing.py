@@ -441,9 +441,10 @@ def test_the_chunks_of_a_file_come_by_few_reads_of_its_zip() -> None:
     data = content(3_000_000)
     written = put(store, data)
     reader = FileReader(store, written.ref)
+    chunks_count = sum(1 for _ in reader.chunks())
     large.reads = 0
     assert b"".join(reader.stream(fetch_many=store.fetch_many)) == data
-    assert 0 < large.reads <= 4
+    assert 0 < large.reads < chunks_count / 2
 
 
 def test_a_batch_takes_other_copies_of_what_is_damaged_in_a_zip() -> None:
