@@ -247,7 +247,11 @@ def _sync(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 
 def _status(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     works: Mapping[str, Mapping[str, Work]]
-    works = {"migration": service.migrations, "packing": service.packings}
+    works = {
+        "migration": service.migrations,
+        "packing": service.packings,
+        "index": service.world.topology.upkeeps,
+    }
     status = Status(prefix, service.world, service.syncs, lambda: service.restart, works)
     service.status_pages.append(status)
     yield Mount(prefix, "status", status.routes, conf.internal)

@@ -25,9 +25,11 @@ from tests.reliability import (  # noqa: E402
     fuzz,
     independent,
     index,
+    indexkill,
     kill9,
     kill9_stores,
     lying,
+    migrate,
     model,
     nthfail,
     realtrees,
@@ -39,6 +41,7 @@ from tests.reliability.verdict import Verdict  # noqa: E402
 
 KILLS = 50
 STORE_KILLS = 1000
+INDEX_KILLS = 500
 STATES = 10_000
 POINTS = 10_000
 DAMAGES = 10_000
@@ -46,6 +49,7 @@ FILLINGS = 100
 LIES = 20_000
 READ_BLOBS = 50_000
 OPERATIONS = 1_000_000
+MOVED = 100_000
 ORDERS = 20_000
 FUZZ_S = 600
 BIG_BYTES = 10 * 1024**3
@@ -90,9 +94,11 @@ PROGRAMME: dict[str, Run] = {
     ),
     **{f"index-{store}": index_of(store) for store in index.STORES},
     **{f"independent-{store}": read_by_others(store) for store in independent.READERS},
+    "indexkill": lambda folder, seed, limit_s: indexkill.run(folder, seed, INDEX_KILLS, limit_s),
     "lying": lambda folder, seed, limit_s: lying.run(folder, seed, limit_s, LIES),
     "model": lambda folder, seed, limit_s: model.run(folder, seed, limit_s, OPERATIONS),
     "kill9": lambda folder, seed, _: kill9.run(folder, seed, KILLS),
+    "migrate": lambda folder, seed, _: migrate.run(folder, seed, MOVED),
     "big": lambda folder, *_: big.run(folder, BIG_BYTES),
     "trees": lambda folder, *_: realtrees.run(folder, SPARSE_BYTES),
     "fuzz": lambda folder, *_: fuzz_all(folder),

@@ -12,9 +12,11 @@ from tests.reliability import (
     enospc,
     fuzz,
     independent,
+    indexkill,
     kill9,
     kill9_stores,
     lying,
+    migrate,
     model,
     nthfail,
     rot,
@@ -25,6 +27,7 @@ from tests.reliability.stores import STORES
 from tests.reliability.verdict import Verdict
 
 SEED = 9
+QUICK_MOVED = 300
 QUICK_KILLS = 10
 QUICK_CRASH_S = 15
 QUICK_FUZZ_S = 8
@@ -35,6 +38,7 @@ QUICK_LYING_S = 5
 QUICK_MODEL_S = 20
 QUICK_STORE_KILLS = 5
 QUICK_FILLINGS = 10
+QUICK_INDEX_KILLS = 4
 QUICK_READ_BLOBS = 2000
 QUICK_BIG_BYTES = 300_000_000
 
@@ -88,12 +92,20 @@ def test_independent(store: str, tmp_path: Path, record_property: Record) -> Non
     judge(independent.run(tmp_path, SEED, store, QUICK_READ_BLOBS), record_property)
 
 
+def test_kill9_of_an_index(tmp_path: Path, record_property: Record) -> None:
+    judge(indexkill.run(tmp_path, SEED, QUICK_INDEX_KILLS), record_property)
+
+
 def test_lying(tmp_path: Path, record_property: Record) -> None:
     judge(lying.run(tmp_path, SEED, QUICK_LYING_S), record_property)
 
 
 def test_model(tmp_path: Path, record_property: Record) -> None:
     judge(model.run(tmp_path, SEED, QUICK_MODEL_S), record_property)
+
+
+def test_migrate(tmp_path: Path, record_property: Record) -> None:
+    judge(migrate.run(tmp_path, SEED, QUICK_MOVED, kills=1), record_property)
 
 
 def test_kill9(tmp_path: Path, record_property: Record) -> None:
