@@ -34,6 +34,7 @@ from tests.reliability import (  # noqa: E402
     nthfail,
     realtrees,
     rot,
+    syncfirst,
 )
 from tests.reliability.fuzz_targets import PARSERS  # noqa: E402
 from tests.reliability.stores import STORES  # noqa: E402
@@ -99,6 +100,7 @@ PROGRAMME: dict[str, Run] = {
     "model": lambda folder, seed, limit_s: model.run(folder, seed, limit_s, OPERATIONS),
     "kill9": lambda folder, seed, _: kill9.run(folder, seed, KILLS),
     "migrate": lambda folder, seed, _: migrate.run(folder, seed, MOVED),
+    "syncfirst": lambda folder, seed, _: syncfirst.run(folder, seed),
     "big": lambda folder, *_: big.run(folder, BIG_BYTES),
     "trees": lambda folder, *_: realtrees.run(folder, SPARSE_BYTES),
     "fuzz": lambda folder, *_: fuzz_all(folder),

@@ -20,6 +20,7 @@ from tests.reliability import (
     model,
     nthfail,
     rot,
+    syncfirst,
 )
 from tests.reliability.disks import lacking
 from tests.reliability.fuzz_targets import PARSERS
@@ -69,6 +70,14 @@ def test_nthfail(store: str, tmp_path: Path, record_property: Record) -> None:
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
     judge(nthfail.run(tmp_path, SEED, store, QUICK_NTHFAIL_S), record_property)
+
+
+def test_a_sync_comes_before_the_first_acknowledgement(
+    tmp_path: Path, record_property: Record
+) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    judge(syncfirst.run(tmp_path, SEED), record_property)
 
 
 @pytest.mark.parametrize("store", STORES)
