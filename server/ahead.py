@@ -64,11 +64,12 @@ class Ramp:
 
     def __init__(self, first_bytes: int) -> None:
         self._next_bytes = first_bytes
+        self.last_bytes = 0
 
     def next(self, most_bytes: int) -> int:
-        size = min(self._next_bytes, most_bytes)
-        self._next_bytes = size * 2
-        return size
+        self.last_bytes = min(self._next_bytes, most_bytes)
+        self._next_bytes = self.last_bytes * 2
+        return self.last_bytes
 
 
 class Batches:

@@ -6,6 +6,7 @@ nearest deadline and looks at what has moved when it fires.
 """
 
 import asyncio
+import socket
 from typing import Any, Final, cast
 
 from uvicorn.config import Config
@@ -15,6 +16,10 @@ from uvicorn.server import ServerState
 
 from .config.record import Limits
 from .sockets import PLACES, is_sound
+
+UNSENT_BYTES: Final = 128 * 1024
+"""What the system takes of us beyond what is on the line. Without this limit it takes some MB,
+which nothing urgent could overtake, and which makes a peer that reads nothing seem to read."""
 
 UNWANTED_BYTES: Final = 64 * 1024 * 1024
 """How much of a body that nobody wants any more is read, so that the client sees the answer."""
@@ -63,6 +68,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        wire: socket.socket | None = transport.get_extra_info("socket")
+        if wire is not None:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._reading = Reading(transport, self.loop)
         self.flow = self._reading
         if len(self.connections) > self.limits.connections:

@@ -71,7 +71,8 @@ class Reading:
         """
         for priority, queue in enumerate(self._queues):
             queued_bytes = AHEAD_BYTES - self._machine.room(priority)
-            if queue and not self._is_flying[priority] and queued_bytes < self._budget.page_bytes:
+            is_hungry = queued_bytes == 0 or queued_bytes < self._ramps[priority].last_bytes // 2
+            if queue and is_hungry and not self._is_flying[priority]:
                 self._start(priority, queue)
             if self._is_flying[priority] or (is_stuck and queued_bytes > 0):
                 break
