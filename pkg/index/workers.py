@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import tzinfo
 from queue import SimpleQueue
-from typing import BinaryIO, Final, NamedTuple, Self, cast
+from typing import IO, Final, NamedTuple, Self, cast
 
 from ..blob import Ref, parse_ref
 from ..errors import Corrupt, NotFound
@@ -119,14 +119,14 @@ def _unpacked(ref: Ref, size: int, mime: str, packed: list[bytes]) -> Outcome:
     return Outcome(ref, size, mime, Prepared(zip(rows, rows, strict=True)))
 
 
-def _send(out: BinaryIO, message: object) -> None:
-    data = marshal.dumps(message)
+def _send(out: IO[bytes], message: tuple[object, ...] | list[object]) -> None:
+    data = marshal.dumps(message)  # type: ignore[arg-type]  # plain types all the way down
     out.write(_LENGTH.pack(len(data)))
     out.write(data)
     out.flush()
 
 
-def _received(source: BinaryIO) -> object:
+def _received(source: IO[bytes]) -> object:
     """Raises EOFError when the other side is gone."""
     head = source.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
@@ -169,7 +169,7 @@ def _serve() -> None:
             refs, blobs, keys, zone = cast(_Question, _received(questions))
         except EOFError:
             return
-        _send(answers, _work(_Question(refs, blobs, keys, zone)))
+        _send(answers, list(_work(_Question(refs, blobs, keys, zone))))
 
 
 class Workers:
