@@ -167,8 +167,8 @@ def parse_signature(body: bytes) -> Signature:
     version = cursor.byte()
     if version != 4:
         raise Invalid("read", "signature packet", f"version {version}, not 4")
-    kind, key_algorithm, hash_algorithm = cursor.take(3)
-    hashed = cursor.take(cursor.integer(2))
+    kind, key_algorithm, hash_algorithm, high, low = cursor.take(5)
+    hashed = cursor.take(high << 8 | low)
     head = cursor.so_far()
     unhashed = cursor.take(cursor.integer(2))
     if _CREATION_TIME not in _subpacket_kinds(hashed):
