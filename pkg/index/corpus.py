@@ -1,35 +1,76 @@
 """What a search reads of the rows beyond single blobs: sets of blobs, in order, and edges."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import groupby
-from typing import Final
+from itertools import chain, groupby, islice
+from typing import Final, NamedTuple
 
 from ..blob import Ref
 from ..schema.times import parse_time
 from ..sorted.kv import after_prefix
 from .derived import (
     CREATED,
+    LARGE,
     cell,
-    created_key,
     end_prefix,
     has_beginning_key,
     has_prefix_key,
     is_listed_type,
     mime_prefix,
     name_prefix,
+    now_beginning,
+    now_prefix,
     place_prefix,
-    read_created_key,
-    snapshot_key,
+    read_tail,
+    tail,
     type_prefix,
     word_prefix,
 )
 from .rows import Meta, esc, parse_meta, time_of_reverse, unesc
-from .snapshot import Snapshot, decode, take
+from .snapshot import Snapshot, kept, take
 from .view import View
-from .words import piece_of, wordless_beginnings
+from .words import (
+    NUMBER_BEGINNINGS,
+    REF_BEGINNINGS,
+    folded,
+    is_ref,
+    may_be_in_number,
+    may_be_in_ref,
+    may_begin_ref,
+    piece_of,
+)
 
 _META: Final = b"meta:"
+
+
+class Span(NamedTuple):
+    """What a walk in order of creation, newest first, is bounded to: ends of keys.
+
+    first: inclusive. end: exclusive; b"" is open.
+    """
+
+    first: bytes = b""
+    end: bytes = b""
+
+    def of(self, prefix: bytes) -> tuple[bytes, bytes]:
+        """The bounds of keys that begin so."""
+        return prefix + self.first, prefix + self.end if self.end else after_prefix(prefix)
+
+    def holds(self, end: bytes) -> bool:
+        return self.first <= end and (not self.end or end < self.end)
+
+
+EVERYTHING: Final = Span()
+
+
+def span(
+    from_ns: int | None = None, until_ns: int | None = None, after: tuple[int, Ref] | None = None
+) -> Span:
+    """from_ns, until_ns: bounds, inclusive. after: a position that the walk begins behind."""
+    first = b"" if until_ns is None else tail(until_ns)
+    if after is not None:
+        first = max(first, tail(*after) + b"\0")
+    return Span(first, b"" if from_ns is None else tail(from_ns - 1))
 
 
 class Corpus:
@@ -75,18 +116,113 @@ class Corpus:
 
     def snapshot(self, permanode: Ref) -> Snapshot:
         """What a permanode is now."""
-        value = self.view.get(snapshot_key(permanode))
-        found = None if value is None else decode(value)
+        found = self.kept_snapshot(permanode)
         # Absent while it is not settled; without attributes, if those are too many for a row.
-        if found is None or "" in found.attributes:
-            return take(self.view, permanode)
-        return found
+        return take(self.view, permanode) if found is None or found.is_cut else found
+
+    def kept_snapshot(self, permanode: Ref) -> Snapshot | None:
+        """What the row says, which may be cut; None: there is none."""
+        return kept(self.view, permanode)
 
     def of_type(self, camli_type: str) -> Iterator[Ref]:
         """Yield the schema blobs of a type, in ref order."""
         if is_listed_type(camli_type):
             return self._refs(type_prefix(camli_type).encode())
         return (ref for ref, meta in self.blobs() if meta.camli_type == camli_type)
+
+    # Walks in order of creation yield the ends of keys, which `derived.read_tail` reads: to
+    # tell the time and the permanode of each row costs more than to pass it over.
+
+    def newest(self, bounds: Span = EVERYTHING) -> Iterator[bytes]:
+        """Yield those that are not deleted, newest first; equal times by ref, descending."""
+        return self._tails(CREATED, bounds)
+
+    def newest_with(self, attribute: str, value: str, bounds: Span) -> Iterator[bytes] | None:
+        """The same of those that have the value now, by the owner's claims; none twice.
+
+        Others may be among them. None: no rows tell, for values that are refs.
+        """
+        if is_ref(value):
+            return None
+        return self._merged([now_prefix(attribute, value)], bounds)
+
+    def newest_containing(
+        self, attribute: str, part: str, bounds: Span, most_words: int
+    ) -> Iterator[bytes] | None:
+        """The same of those with this text in a value, in any case.
+
+        None: no rows tell; or too many do, for words that differ.
+        """
+        piece = piece_of(part)
+        if not piece or may_be_in_number(part):
+            return None
+        ends = self.view.scan(end_prefix(attribute, piece))
+        words = {key.rpartition(b"|")[2].decode() for key, _ in islice(ends, most_words)}
+        if next(ends, None) is not None:
+            return None
+        of_refs = list(islice(self._in_refs(attribute, part), most_words))
+        if len(of_refs) == most_words:
+            return None
+        found = sorted(end for end in of_refs if end is not None and bounds.holds(end))
+        prefixes = [word_prefix(attribute, word) for word in ("#", *words)]
+        return self._merged(prefixes, bounds, found)
+
+    def containing(self, attribute: str, part: str) -> Iterator[bytes | None] | None:
+        """Walk over the ends of keys of the same, in no order, None for rows passed over.
+
+        None: no rows tell.
+        """
+        return self._containing(attribute, part) if piece_of(part) else None
+
+    def _containing(self, attribute: str, part: str) -> Iterator[bytes | None]:
+        for key, _ in self.view.scan(end_prefix(attribute, piece_of(part))):
+            yield None
+            yield from self._tails(word_prefix(attribute, key.decode().rpartition("|")[2]))
+        yield from self._tails(word_prefix(attribute, "#"))
+        yield from self._tails(LARGE)
+        for beginning in NUMBER_BEGINNINGS if may_be_in_number(part) else ():
+            for key, _ in self.view.scan(now_beginning(attribute, beginning)):
+                head, time, name = key.rsplit(b"|", 2)
+                value = unesc(head.rpartition(b"|")[2].decode())
+                yield time + b"|" + name if folded(part) in folded(value) else None
+        yield from self._in_refs(attribute, part)
+
+    def _in_refs(self, attribute: str, part: str) -> Iterator[bytes | None]:
+        for beginning in REF_BEGINNINGS if may_be_in_ref(part) else ():
+            for value, permanode in self.values(attribute, beginning, part):
+                created_ns = None
+                if permanode is not None and folded(part) in folded(value or ""):
+                    created_ns = self.snapshot(permanode).created_ns
+                yield None if created_ns is None else tail(created_ns, permanode or "")
+
+    def _merged(
+        self, prefixes: Iterable[bytes], bounds: Span, others: Iterable[bytes] = ()
+    ) -> Iterator[bytes]:
+        walks = [iter(others), *(self._tails(prefix, bounds) for prefix in (*prefixes, LARGE))]
+        # A walk that is at its end would be compared with at every step.
+        begun = [chain((first,), walk) for walk in walks if (first := next(walk, None))]
+        for end, _ in groupby(merge(*begun)):
+            yield end
+
+    def _tails(self, prefix: bytes, bounds: Span = EVERYTHING) -> Iterator[bytes]:
+        size = len(prefix)
+        return (key[size:] for key, _ in self.view.find(*bounds.of(prefix)))
+
+    def beginning_now(self, attribute: str, beginning: str) -> Iterator[bytes] | None:
+        """Yield ends of keys of those with a value that begins so, by value.
+
+        Those with a value that is too long for a key are among them, whatever it is. None: no
+        rows tell, as values could be refs.
+        """
+        if may_begin_ref(beginning):
+            return None
+        hidden = (now_beginning(attribute, "") + b"#", LARGE)
+        prefixes = (now_beginning(attribute, beginning), *hidden)
+        return chain.from_iterable(map(self._last_two, prefixes))
+
+    def _last_two(self, prefix: bytes) -> Iterator[bytes]:
+        # What a key holds before its last two parts has at least two bars.
+        return (b"|".join(key.rsplit(b"|", 2)[1:]) for key, _ in self.view.scan(prefix))
 
     def by_creation(
         self, from_ns: int | None = None, until_ns: int | None = None
@@ -95,10 +231,7 @@ class Corpus:
 
         Equal times by ref, descending. from_ns, until_ns: bounds, inclusive.
         """
-        start = CREATED if until_ns is None else created_key(until_ns)
-        end = after_prefix(CREATED) if from_ns is None else created_key(from_ns - 1)
-        for key, _ in self.view.find(start, end):
-            yield read_created_key(key)
+        return map(read_tail, self.newest(span(from_ns, until_ns)))
 
     def with_value(self, attribute: str, value: str) -> Iterator[Ref]:
         """Yield the permanodes that ever had the value, by anybody's claim."""
@@ -125,27 +258,8 @@ class Corpus:
         for permanode in self._refs(head + b"#"):
             yield None, Ref.trusted(permanode)
 
-    def containing(self, attribute: str, part: str) -> Iterator[tuple[str | None, Ref | None]]:
-        """Yield as `values` does those that ever had a value with this text in it, any case.
-
-        Values come as None, as they are not known here; others than asked for are among them.
-        """
-        piece = piece_of(part)
-        if not piece:
-            yield from self.values(attribute, part=part)
-            return
-        for key, _ in self.view.scan(end_prefix(attribute, piece)):
-            yield "", None
-            word = key.decode().rpartition("|")[2]
-            for permanode in self._refs(word_prefix(attribute, word)):
-                yield None, permanode
-        for permanode in self._refs(word_prefix(attribute, "#")):
-            yield None, permanode
-        for beginning in wordless_beginnings(part):
-            yield from self.values(attribute, beginning, part)
-
-    def within(self, south: float, west: float, north: float, east: float) -> Iterator[Ref]:
-        """Yield the permanodes in a rectangle and some around it, those not deleted.
+    def within(self, south: float, west: float, north: float, east: float) -> Iterator[bytes]:
+        """Yield ends of keys of permanodes in a rectangle and some around it, not deleted.
 
         In degrees; it crosses the date line when west >= east.
         """
@@ -154,9 +268,9 @@ class Corpus:
             columns = [(cell(west, 180), 2 * 180 - 1), (0, cell(east, 180))]
         for row in range(cell(south, 90), cell(north, 90) + 1):
             for first, last in columns:
-                start = place_prefix(row, first).encode()
-                for key, _ in self.view.find(start, place_prefix(row, last + 1).encode()):
-                    yield Ref.trusted(key.decode().rpartition("|")[2])
+                start, end = place_prefix(row, first), place_prefix(row, last + 1)
+                for key, _ in self.view.find(start, end):
+                    yield key[len(start) :]
 
     def files_named(self, name: str) -> Iterator[Ref]:
         return self._refs(name_prefix(name))

@@ -4,6 +4,7 @@ Each follows from one other row alone, so they can be made again at any time.
 """
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -11,19 +12,18 @@ from ..blob import Ref
 from ..schema.claims import ADD_ATTRIBUTE, SET_ATTRIBUTE
 from ..sorted.kv import MAX_KEY_SIZE
 from .rows import SCHEMA_MIME, Row, esc, unesc
-from .words import ends_of, words_of
+from .words import ends_of, is_ref, words_of
 
 DERIVED_KEY: Final = b"pk|derived"
-DERIVED_VERSION: Final = b"2"
+DERIVED_VERSION: Final = b"3"
 DIRTY: Final = b"pk|dirty|"
 HAS: Final = b"pk|has|"
 TYPE: Final = b"pk|type|"
 PARENT: Final = b"pk|parent|"
 NAME: Final = b"pk|name|"
 MIME: Final = b"pk|mime|"
-WORD: Final = b"pk|word|"
 END: Final = b"pk|end|"
-DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, WORD, END)
+DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, END)
 
 _LONGEST_ATTRIBUTE: Final = 200
 _LONGEST_VALUE: Final = 300
@@ -73,38 +73,25 @@ def _of_claim(key: bytes, value: bytes) -> list[Row]:
     if kind in (SET_ATTRIBUTE, ADD_ATTRIBUTE):
         head = f"{_short(attribute, _LONGEST_ATTRIBUTE)}|{_short(text, _LONGEST_VALUE)}"
         rows.append((f"pk|has|{head}|{permanode}".encode(), b""))
-        rows += _of_words(_short(attribute, _LONGEST_ATTRIBUTE), unesc(text), permanode)
+        rows += _of_words(_short(attribute, _LONGEST_ATTRIBUTE), unesc(text))
     return rows
 
 
-def _of_words(attribute: str, value: str, permanode: str) -> list[Row]:
-    words = words_of(value)
-    if words is None:
-        return [(f"pk|word|{attribute}|#|{permanode}".encode(), b"")]
-    rows: list[Row] = []
-    for word in words:
-        escaped, ends = _ends(attribute, word)
-        rows.append((f"pk|word|{attribute}|{escaped}|{permanode}".encode(), b""))
-        rows += ends
-    return rows
+def _of_words(attribute: str, value: str) -> list[Row]:
+    return [end for word in words_of(value) or () for end in _ends(attribute, word)]
 
 
 @lru_cache(maxsize=10_000)
-def _ends(attribute: str, word: str) -> tuple[str, list[Row]]:
-    """The word as keys have it, and the rows by which its ends lead to it."""
+def _ends(attribute: str, word: str) -> list[Row]:
+    """The rows by which the ends of a word lead to it."""
     escaped = _short(esc(word), _LONGEST_VALUE)
     keys = (f"pk|end|{attribute}|{esc(end)}|{escaped}" for end in ends_of(word))
-    return escaped, [(key.encode(), b"") for key in keys]
+    return [(key.encode(), b"") for key in keys]
 
 
 def end_prefix(attribute: str, piece: str) -> bytes:
     """Before the rest and the word in keys of words that contain the piece."""
     return f"pk|end|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|{esc(piece)}".encode()
-
-
-def word_prefix(attribute: str, word: str) -> bytes:
-    """Before the permanode. word: as keys of ends have it; `#`: too many words to list."""
-    return f"pk|word|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|{word}|".encode()
 
 
 def _of_deletion(key: bytes, _: bytes) -> list[Row]:
@@ -125,7 +112,9 @@ def _of_meta(key: bytes, value: bytes) -> list[Row]:
     camli_type = mime.removeprefix(SCHEMA_MIME)
     if not mime.startswith(SCHEMA_MIME) or camli_type in _UNLISTED_TYPES:
         return []
-    return [(f"{type_prefix(camli_type)}{key[5:].decode()}".encode(), b"")]
+    ref = key[5:].decode()
+    row = (f"{type_prefix(camli_type)}{ref}".encode(), b"")
+    return [row, (dirty_key(ref), b"")] if camli_type == "permanode" else [row]
 
 
 def type_prefix(camli_type: str) -> str:
@@ -173,7 +162,10 @@ _BY_KIND: Final = {
 SNAPSHOT: Final = b"pk|pn|"
 CREATED: Final = b"pk|created|"
 PLACE: Final = b"pk|place|"
-SNAPSHOT_PREFIXES: Final = (SNAPSHOT, CREATED, PLACE)
+NOW: Final = b"pk|now|"
+WORD: Final = b"pk|word|"
+LARGE: Final = b"pk|large|"
+SNAPSHOT_PREFIXES: Final = (SNAPSHOT, CREATED, PLACE, NOW, WORD, LARGE)
 
 _TIME_DIGITS: Final = 22
 _TIME_TOP: Final = 10**_TIME_DIGITS - 10**21
@@ -185,15 +177,18 @@ def snapshot_key(permanode: str) -> bytes:
     return SNAPSHOT + permanode.encode()
 
 
-def created_key(created_ns: int, permanode: str = "") -> bytes:
-    """Sorts newest first, equal times by ref descending; without a ref: before all of the time."""
-    return f"pk|created|{_TIME_TOP - created_ns:0{_TIME_DIGITS}d}|{mirrored(permanode)}".encode()
+def tail(created_ns: int, permanode: str = "") -> bytes:
+    """The end of keys that sort newest first, equal times by ref descending.
+
+    Without a ref: before all of the time.
+    """
+    return f"{_TIME_TOP - created_ns:0{_TIME_DIGITS}d}|{mirrored(permanode)}".encode()
 
 
-def read_created_key(key: bytes) -> tuple[int, Ref]:
-    """The time and the permanode of a `pk|created` row."""
-    _, _, time, name = key.decode().split("|")
-    return _TIME_TOP - int(time), Ref.trusted(mirrored(name))
+def read_tail(end: bytes) -> tuple[int, Ref]:
+    """The time and the permanode that the end of a key names."""
+    name = end[_TIME_DIGITS + 1 :].decode().translate(_MIRROR)
+    return _TIME_TOP - int(end[:_TIME_DIGITS]), Ref.trusted(name)
 
 
 def mirrored(ref: str) -> str:
@@ -201,16 +196,43 @@ def mirrored(ref: str) -> str:
     return ref.translate(_MIRROR)
 
 
-def place_key(latitude: float, longitude: float, permanode: str = "") -> bytes:
-    """By cells of one degree; what lies beyond the globe is in the cells at its edge."""
-    return f"{place_prefix(cell(latitude, 90), cell(longitude, 180))}{permanode}".encode()
+def now_prefix(attribute: str, value: str) -> bytes:
+    """Before the tail in keys of permanodes that have the value now."""
+    return f"{_now_head(attribute)}{_short(esc(value), _LONGEST_VALUE)}|".encode()
 
 
-def place_prefix(row: int, column: int) -> str:
-    """Before the permanode in keys of those in a cell."""
-    return f"pk|place|{row:03d}|{column:03d}|"
+def now_beginning(attribute: str, beginning: str) -> bytes:
+    """The same for values that begin so; those over the limit begin with `#` here."""
+    return f"{_now_head(attribute)}{esc(beginning)[:_LONGEST_VALUE]}".encode()
+
+
+def _now_head(attribute: str) -> str:
+    return f"pk|now|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|"
+
+
+def word_prefix(attribute: str, word: str) -> bytes:
+    """Before the tail. word: as keys of ends have it; `#`: too many words to list."""
+    return f"pk|word|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|{word}|".encode()
+
+
+def value_prefixes(attribute: str, value: str) -> Iterator[bytes]:
+    """Before the tail in keys by which a value is found; none lead to refs (README.md)."""
+    if is_ref(value):
+        return
+    yield now_prefix(attribute, value)
+    words = words_of(value)
+    for word in ["#"] if words is None else [_short(esc(w), _LONGEST_VALUE) for w in words]:
+        yield word_prefix(attribute, word)
+
+
+def place_prefix(row: int, column: int) -> bytes:
+    """Before the tail in keys of those in a cell of one degree."""
+    return b"pk|place|%03d|%03d|" % (row, column)
 
 
 def cell(degrees: float, reach: int) -> int:
-    """The number of the cell of a coordinate, of 2 × reach, from south or west."""
+    """The number of the cell of a coordinate, of 2 × reach, from south or west.
+
+    What lies beyond the globe is in the cells at its edge.
+    """
     return int(min(max(degrees + reach, 0), 2 * reach - 1))

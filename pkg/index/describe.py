@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from ..blob import Ref, parse_ref
 from .attributes import Attributes, Place, attributes_of, place_of, place_of_file
 from .rows import Meta
+from .snapshot import kept
 from .view import View
 
 MAX_DIR_CHILDREN: Final = 1000
@@ -68,6 +69,7 @@ class _Walk:
         self.meta: Json = {}
         self.attributes: dict[str, Attributes] = {}
         self._unknown: set[str] = set()
+        self._is_settled = request.at_ns is None and view.marks.known == set()
 
     def follow_depth(self, refs: Iterable[Ref], depth: int) -> None:
         """Describe refs, then level by level what they name, so each at its greatest depth."""
@@ -115,6 +117,16 @@ class _Walk:
             and rule.if_node_type in ("", self.attributes[ref].first("camliNodeType"))
         ]
 
+    def _state(self, permanode: Ref) -> tuple[Attributes, Place | None]:
+        """Attributes and place: from one row, if that is of the moment asked for."""
+        view, at_ns = self._view, self._request.at_ns
+        if self._is_settled:
+            found = kept(view, permanode)
+            if found is not None and not found.is_cut:
+                return found.shown, found.place
+        attributes = attributes_of(view, permanode, at_ns)
+        return attributes, place_of(view, attributes, at_ns)
+
     def _described(self, ref: Ref) -> Json | None:
         """The description, made when asked for first; None for an unknown blob."""
         found: Json | None = self.meta.get(ref)
@@ -134,11 +146,11 @@ class _Walk:
 
     def _add_details(self, ref: Ref, meta: Meta, description: Json) -> None:
         if meta.camli_type == "permanode":
-            attributes = attributes_of(self._view, ref, self._request.at_ns)
+            attributes, place = self._state(ref)
             self.attributes[ref] = attributes
             values = dict(sorted(attributes.values.items()))
             description["permanode"] = {"attr": values, "modtime": attributes.modified}
-            _add_place(description, place_of(self._view, attributes, self._request.at_ns))
+            _add_place(description, place)
         elif meta.camli_type == "file":
             _add_file(self._view, ref, description)
         elif meta.camli_type == "directory":

@@ -7,21 +7,25 @@ from typing import Final
 from ..blob import Fetcher, Ref
 from ..errors import Corrupt, NotFound
 from ..schema.parse import parse
-from ..sorted.kv import MAX_VALUE_SIZE, Batch, KeyValue, after_prefix
+from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE, Batch, KeyValue, after_prefix
 from .derived import (
+    CREATED,
     DERIVED_KEY,
     DERIVED_PREFIXES,
     DERIVED_VERSION,
     DIRTY,
+    LARGE,
     SNAPSHOT_PREFIXES,
-    created_key,
+    cell,
     derived_rows,
     has_prefix_key,
-    place_key,
+    place_prefix,
     snapshot_key,
+    tail,
+    value_prefixes,
 )
 from .rows import OWN
-from .snapshot import NOTHING_KNOWN, Snapshot, decode, encode, take
+from .snapshot import Snapshot, decode, encode, take
 from .view import View
 
 PAGE_SIZE: Final = 256
@@ -30,6 +34,9 @@ PAGE_SIZE: Final = 256
 _PAGE_ROWS: Final = 10_000
 _MOST_TARGETS: Final = 10_000
 _LONGEST_CHAIN: Final = 1000
+_MOST_VALUE_ROWS: Final = 1000
+"""Of one permanode: each change of its time writes all of them."""
+
 _DEPENDENT_ATTRIBUTES: Final = ("foursquareVenuePermanode",)
 """Attributes by which the place of one permanode is that of another."""
 
@@ -53,6 +60,7 @@ class Settler:
 
     def rebuild(self) -> None:
         """Make all derived rows again, and mark all that needs a snapshot."""
+        self._view.marks.known = None
         batch = Batch()
         batch.delete(DERIVED_KEY)
         for prefix in (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES):
@@ -77,14 +85,16 @@ class Settler:
         return b"|".join([DERIVED_VERSION, *map(str.encode, self._view.owner_key_ids)])
 
     def has_work(self) -> bool:
-        return next(self._rows.prefixed(DIRTY), None) is not None
+        """Whether there are marks, or it is not known."""
+        return self._view.marks.known != set()
 
     def settle_page(self, start: bytes = DIRTY) -> bytes:
         """Work off some marks from a key on. Returns from where to go on; b"" at the end.
 
         Going on there spares a walk over what was just deleted, which costs some engines much.
         """
-        marks = [key for key, _ in islice(self._rows.find(start, after_prefix(DIRTY)), PAGE_SIZE)]
+        known = self._view.marks.known
+        marks = self._stored_marks(start) if known is None else list(islice(known, PAGE_SIZE))
         self._targets = self._deleted_targets()
         any_dependent = self._has_dependent()
         batch = Batch()
@@ -102,7 +112,17 @@ class Settler:
             batch.delete(key)
         if batch:
             self._rows.commit(batch, durable=False)
-        return marks[-1] + b"\0" if len(marks) == PAGE_SIZE else b""
+        if known is not None:
+            known.difference_update(marks)
+            return DIRTY if known else b""
+        if len(marks) == PAGE_SIZE:
+            return marks[-1] + b"\0"
+        if next(self._rows.prefixed(DIRTY), None) is None:
+            self._view.marks.known = set()
+        return b""
+
+    def _stored_marks(self, start: bytes) -> list[bytes]:
+        return [key for key, _ in islice(self._rows.find(start, after_prefix(DIRTY)), PAGE_SIZE)]
 
     def _has_dependent(self) -> bool:
         """Whether any permanode depends on another: in most stores none does."""
@@ -159,27 +179,50 @@ class Settler:
 
     def _take(self, batch: Batch, permanode: Ref) -> None:
         key = snapshot_key(permanode)
-        before = self._rows.get(key)
-        if before:
-            for old in _order_keys(decode(before), permanode):
-                batch.delete(old)
+        row = self._rows.get(key)
+        before = decode(row) if row else None
+        old = _order_keys(before, permanode) if before else {}
         snapshot = take(self._view, permanode, self._is_deleted)
-        if snapshot == NOTHING_KNOWN:
+        if snapshot.is_empty:
+            new: dict[bytes, None] = {}
             batch.delete(key)
-            return
-        value = encode(snapshot)
-        if len(value) > MAX_VALUE_SIZE:
-            # Too long for a row: only what leads to its other keys is kept.
-            value = encode(snapshot._replace(attributes={"": []}, anyones={}))
-        batch.set(key, value)
-        for new in _order_keys(snapshot, permanode):
-            batch.set(new, b"")
+        else:
+            value = encode(snapshot)
+            if len(value) > MAX_VALUE_SIZE:
+                snapshot = snapshot.cut()
+                value = encode(snapshot)
+            new = _order_keys(snapshot, permanode)
+            batch.set(key, value)
+        for gone in old.keys() - new.keys():
+            batch.delete(gone)
+        # Also those that should be there: while all are made anew, they may be gone.
+        for there in new:
+            batch.set(there, b"")
 
 
-def _order_keys(snapshot: Snapshot, permanode: Ref) -> Iterator[bytes]:
-    if snapshot.is_deleted:
-        return
-    if snapshot.created_ns is not None:
-        yield created_key(snapshot.created_ns, permanode)
+def _order_keys(snapshot: Snapshot, permanode: Ref) -> dict[bytes, None]:
+    """The keys by which a permanode is found in order of creation."""
+    if snapshot.is_deleted or snapshot.created_ns is None:
+        return {}
+    prefixes = {CREATED: None}
     if snapshot.place is not None:
-        yield place_key(*snapshot.place, permanode)
+        latitude, longitude = snapshot.place
+        prefixes[place_prefix(cell(latitude, 90), cell(longitude, 180))] = None
+    values = _values_by_prefix(snapshot)
+    prefixes |= {LARGE: None} if values is None else values
+    end = tail(snapshot.created_ns, permanode)
+    # As in rows.fitted: a key over the limit names what no store can hold.
+    return {prefix + end: None for prefix in prefixes if len(prefix + end) <= MAX_KEY_SIZE}
+
+
+def _values_by_prefix(snapshot: Snapshot) -> dict[bytes, None] | None:
+    """What leads to the owner's values; None: too much to list."""
+    if snapshot.is_cut:
+        return None
+    prefixes: dict[bytes, None] = {}
+    for attribute, values in snapshot.attributes.items():
+        for value in values:
+            prefixes.update((prefix, None) for prefix in value_prefixes(attribute, value))
+            if len(prefixes) > _MOST_VALUE_ROWS:
+                return None
+    return prefixes

@@ -1,7 +1,7 @@
 """What a permanode is now, by all claims about it: kept in rows, so that searches read one each."""
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -9,7 +9,9 @@ from ..blob import Ref, parse_ref
 from ..errors import Corrupt, Invalid
 from ..schema.claims import DEL_ATTRIBUTE, SET_ATTRIBUTE, Claim, search_attributes
 from ..schema.times import parse_time
-from .attributes import Place, evaluate, place_of
+from .attributes import NO_TIME, Place, evaluate, place_of
+from .attributes import Attributes as Shown
+from .derived import snapshot_key
 from .view import View
 
 _CONTENT = "camliContent"
@@ -25,7 +27,9 @@ class Snapshot(NamedTuple):
 
     modified_ns: the date of the last claim about it, by anybody. created_ns: the time at which
     it is listed. attributes: by the owner's claims; anyones: by everybody's. In both, empty and
-    repeated values count (schema.claims.search_attributes).
+    repeated values count (schema.claims.search_attributes). shown: the owner's claims as
+    descriptions show them (schema.claims.state). size: bytes of the blob; None: it is not
+    indexed, or no permanode.
     """
 
     is_deleted: bool
@@ -34,10 +38,22 @@ class Snapshot(NamedTuple):
     place: Place | None
     attributes: Attributes
     anyones: Attributes
+    shown: Shown
+    size: int | None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to keep a row for: no claim counts."""
+        return self.modified_ns is None and not self.is_deleted
 
-NOTHING_KNOWN: Final = Snapshot(False, None, None, None, {}, {})
-"""Without claims: no row is kept for this."""
+    @property
+    def is_cut(self) -> bool:
+        """Whether the attributes were too long for the row that this was read from."""
+        return "" in self.attributes
+
+    def cut(self) -> "Snapshot":
+        """What is kept of one that is too long for a row."""
+        return self._replace(attributes={"": []}, anyones={"": []}, shown=Shown({}, NO_TIME))
 
 
 def take(view: View, permanode: Ref, is_deleted: Callable[[str], bool] | None = None) -> Snapshot:
@@ -47,41 +63,74 @@ def take(view: View, permanode: Ref, is_deleted: Callable[[str], bool] | None = 
     claims = [claim for claim in view.claims(permanode) if not is_deleted(claim.ref)]
     owned = [claim for claim in claims if claim.key_id in view.owner_key_ids]
     anyones = search_attributes(claims)
+    shown = evaluate(owned)
     modified_ns = claims[-1].date_ns if claims else None
+    meta = view.meta(permanode)
     return Snapshot(
         is_deleted(permanode),
         modified_ns,
         _created_ns(view, claims, anyones, modified_ns),
-        place_of(view, evaluate(owned)),
+        place_of(view, shown),
         anyones if len(owned) == len(claims) else search_attributes(owned),
         anyones,
+        shown,
+        meta.size if meta is not None and meta.camli_type == "permanode" else None,
     )
 
 
 def encode(snapshot: Snapshot) -> bytes:
     """As JSON without NUL, which rows can't hold."""
-    same = snapshot.attributes == snapshot.anyones
+    attributes, shown = snapshot.attributes, snapshot.shown
     # Integers of JSON have 64 bits here; the years that claims can name need more.
     times = [None if time is None else str(time) for time in snapshot[1:3]]
-    fields = [snapshot.is_deleted, *times, snapshot.place, snapshot.attributes]
-    return msgspec.json.encode([*fields, None if same else snapshot.anyones])
+    fields = [
+        *(snapshot.is_deleted, *times, snapshot.place, attributes),
+        None if snapshot.anyones == attributes else snapshot.anyones,
+        None if shown.values == attributes else shown.values,
+        *(shown.modified, snapshot.size),
+    ]
+    return msgspec.json.encode(fields)
 
 
-def decode(value: bytes) -> Snapshot:
-    """Raises Corrupt for a damaged row."""
+_Fields = tuple[
+    bool,
+    str | None,
+    str | None,
+    Place | None,
+    Attributes,
+    Attributes | None,
+    Attributes | None,
+    str,
+    int | None,
+]
+_decoder: Final = msgspec.json.Decoder(_Fields)
+
+
+def decode(value: bytes) -> Snapshot | None:
+    """None for an older form: all rows are being made anew. Raises Corrupt for a damaged row."""
     try:
-        fields: list[Any] = msgspec.json.decode(value)
-        is_deleted, modified, created, place, attributes, anyones = fields
+        fields = _decoder.decode(value)
+        is_deleted, modified, created, place, attributes, anyones, values, shown, size = fields
         return Snapshot(
             is_deleted,
             None if modified is None else int(modified),
             None if created is None else int(created),
-            None if place is None else (place[0], place[1]),
+            place,
             attributes,
             attributes if anyones is None else anyones,
+            Shown(attributes if values is None else values, shown),
+            size,
         )
-    except (msgspec.DecodeError, ValueError, TypeError, IndexError) as error:
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, ValueError) as error:
         raise Corrupt("read", "snapshot row", str(error)) from None
+
+
+def kept(view: View, permanode: str) -> Snapshot | None:
+    """What the row says, which may be cut; None: there is none of this form."""
+    value = view.get(snapshot_key(permanode))
+    return None if value is None else decode(value)
 
 
 def _created_ns(

@@ -1,6 +1,6 @@
 """Everything that is read from the rows: blobs, claims, deletions, files, places."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby, islice
 from typing import Final
@@ -25,11 +25,31 @@ from .rows import (
 _PART_NUMBER_SIZE: Final = len("|00000")
 
 
+class Marks:
+    """Which `pk|dirty` rows there are. Used under the index's lock.
+
+    To look for them would be to walk over all that were there since the engine tidied up last.
+    known: their keys; None: not known, so they have to be looked for.
+    """
+
+    MOST: Final = 10_000
+
+    def __init__(self) -> None:
+        self.known: set[bytes] | None = None
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        if self.known is not None:
+            self.known.update(keys)
+            if len(self.known) > self.MOST:
+                self.known = None
+
+
 class View:
     """Reads rows; keeps nothing but them. Safe to use from many threads.
 
     owner_key_ids: whose claims make the attributes of permanodes, in order of precedence.
     has_long_values: whether some values lie in parts, in rows of our own. Set by the writer.
+    marks: what has changed since it was settled, as far as that is known.
     texts: words of titles, names and files, where somebody keeps them.
     """
 
@@ -37,6 +57,7 @@ class View:
         self._rows = rows
         self.owner_key_ids: Final = tuple(owner_key_ids)
         self.has_long_values = True
+        self.marks: Final = Marks()
         self.texts: FullText | None = None
 
     # -- rows -----------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ MOST_WORDS: Final = 200
 
 _WORD = re.compile(r"\w+")
 _NUMERIC = re.compile(r"[0-9tz.:+-]*")
-_REF_PIECE = re.compile(r"[0-9a-z-]*")
+_HEX = re.compile(r"[0-9a-f]*")
 
-_NUMERIC_BEGINNINGS: Final = tuple("0123456789.-+:TZtz")
-_REF_BEGINNINGS: Final = tuple(f"{name}-" for name in sorted(HEX_DIGITS))
+NUMBER_BEGINNINGS: Final = tuple("0123456789.-+:TZtz")
+REF_BEGINNINGS: Final = tuple(f"{name}-" for name in sorted(HEX_DIGITS))
+"""How values without words begin."""
 
 
 def folded(text: str) -> str:
@@ -48,7 +49,7 @@ def words_of(value: str) -> list[str] | None:
     pieces of them. A long word is cut into overlapping ones, so that every piece is in one.
     """
     text = folded(value)
-    if _NUMERIC.fullmatch(text) or _is_known_ref(value):
+    if _NUMERIC.fullmatch(text) or is_ref(value):
         return []
     found: dict[str, None] = {}
     for word in _WORD.findall(text):
@@ -76,13 +77,27 @@ def piece_of(needle: str) -> str:
     return longest[:PIECE] if len(longest) >= SHORTEST else ""
 
 
-def _is_known_ref(value: str) -> bool:
+def is_ref(value: str) -> bool:
+    """Whether the value is a ref of a known hash."""
     ref = parse_ref(value)
     return ref is not None and ref.is_supported
 
 
-def wordless_beginnings(needle: str) -> tuple[str, ...]:
-    """How values without words begin that may contain the text: those must be scanned."""
-    text = folded(needle)
-    numbers = _NUMERIC_BEGINNINGS if _NUMERIC.fullmatch(text) else ()
-    return numbers + (_REF_BEGINNINGS if _REF_PIECE.fullmatch(text) else ())
+def may_be_in_number(needle: str) -> bool:
+    """Whether a value without words that is no ref may contain the text."""
+    return _NUMERIC.fullmatch(folded(needle)) is not None
+
+
+def may_be_in_ref(needle: str) -> bool:
+    """Whether a ref of a known hash may contain the text, in some case."""
+    head, dash, digits = folded(needle).rpartition("-")
+    if dash and not any(known.endswith(head + dash) for known in REF_BEGINNINGS):
+        return False
+    return _HEX.fullmatch(digits) is not None or any(digits in known for known in REF_BEGINNINGS)
+
+
+def may_begin_ref(beginning: str) -> bool:
+    """Whether a ref of a known hash may begin so."""
+    return any(
+        known.startswith(beginning) or beginning.startswith(known) for known in REF_BEGINNINGS
+    )

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from ..blob import Ref, Statter
 from ..schema.claims import Claim
 from ..sorted.kv import Batch, KeyValue, after_prefix
-from .derived import derived_rows
+from .derived import DIRTY, derived_rows
 from .extract import Outcome, deletion_rows
 from .rows import (
     LONG,
@@ -180,6 +180,8 @@ class Writer:
         for outcome, claim, target in change.deletions:
             self._delete(change, outcome, claim, target)
         if change.batch:
+            written = (key for key, _ in change.batch.operations)
+            self._view.marks.add(key for key in written if key.startswith(DIRTY))
             # Not durable yet: after a crash the store is compared with the rows (README.md,
             # "Start and end"), and one fsync for each upload would take longer than the rest.
             self._rows.commit(change.batch, durable=False)

@@ -34,10 +34,18 @@ class _Memory(Generic[_K, _V]):
             return self._known[key]
         except KeyError:
             pass
+        value = self._read(key)
+        self.learn(key, value)
+        return value
+
+    def __contains__(self, key: _K) -> bool:
+        return key in self._known
+
+    def learn(self, key: _K, value: _V) -> None:
+        """Keep what is known from elsewhere."""
         if len(self._known) >= MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
-        value = self._known[key] = self._read(key)
-        return value
+        self._known[key] = value
 
 
 class Facts:
@@ -67,6 +75,16 @@ class Facts:
             raise Unavailable("search", "index", f"gave up after {self._patience_s:g} s")
 
     # -- permanodes -----------------------------------------------------------------------------
+
+    def expect_permanode(self, ref: Ref) -> None:
+        """Learn from one row what `meta` and `snapshot` would read from two."""
+        if ref in self.snapshot:
+            return
+        found = self.corpus.kept_snapshot(ref)
+        if found is not None and not found.is_cut:
+            self.snapshot.learn(ref, found)
+            if found.size is not None:
+                self.meta.learn(ref, Meta(found.size, "", "permanode"))
 
     def attributes(self, permanode: Ref, at_ns: int | None) -> Attributes:
         """By the owner's claims, of a moment (None: now); empty and repeated values count."""

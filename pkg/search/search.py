@@ -3,23 +3,23 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..blob import Ref
 from ..errors import Invalid
-from ..index.corpus import Corpus
+from ..index.corpus import EVERYTHING, Corpus, Span, span
+from ..index.derived import read_tail, tail
 from .area import Area, area_of, spread
 from .constraint import AND, OR, Constraint, only_permanodes, operands
 from .facts import Facts
 from .match import Matcher
+from .race import A_LOOK, Race
 from .request import Position, Query, Sort
-from .sources import Race, sources_of
+from .sources import sources_of
 from .values import time_bounds
-
-_TESTS_A_STEP: Final = 8
-_ROWS_A_STEP: Final = 256
-"""What is done between two steps of the sources: about the same work."""
+from .walks import by_ref, newest_first
 
 
 class Found(NamedTuple):
@@ -83,7 +83,8 @@ class _Run:
         if self._sort is None:
             self._sort = Sort.CREATED_DESCENDING if self._has_times else Sort.UNSORTED
         sources = sources_of(query.constraint, facts)
-        self._race = Race(sources)
+        is_by_creation = self._has_times and self._sort is Sort.CREATED_DESCENDING
+        self._race = Race(sources, only_refs=not is_by_creation)
         self.plan = Plan(self._sort.value, [source.label for source in sources])
 
     def results(self) -> tuple[list[Ref], Position | None]:
@@ -104,19 +105,40 @@ class _Run:
     # -- in the order of refs -------------------------------------------------------------------
 
     def _by_ref(self) -> Iterator[Ref]:
-        self._race.finish()
-        if self._race.refs is not None:
-            self.plan.candidates = self._race.label
-            return iter(sorted(self._race.refs))
-        kind = _required_type(self._query.constraint)
+        race, last = self._race, ""
+        for ref in self._walk_by_ref():
+            race.spend(1)
+            if race.refs is not None and (race.is_over or race.is_short):
+                self.plan.candidates = race.label
+                yield from self._listed_by_ref(last)
+                return
+            last = ref
+            if race.refs is None or ref in race.refs:
+                race.spend(A_LOOK)
+                yield ref
+
+    def _walk_by_ref(self) -> Iterator[Ref]:
+        constraint, corpus = self._query.constraint, self._facts.corpus
+        walk = by_ref(constraint, corpus)
+        if walk is not None:
+            self.plan.candidates = walk.label
+            self._race.wait()
+            return walk.rows
+        kind = _required_type(constraint)
         if not kind:
-            return (ref for ref, _ in self._facts.corpus.blobs())
+            return (ref for ref, _ in corpus.blobs())
         self.plan.candidates = f"blobs of type {kind}"
-        return self._facts.corpus.of_type(kind)
+        return corpus.of_type(kind)
+
+    def _listed_by_ref(self, last: str) -> Iterator[Ref]:
+        """The candidates that the race has left, behind a ref."""
+        return _ascending([ref for ref in self._race.refs or () if ref > last])
 
     def _matching(self, candidates: Iterable[Ref]) -> Iterator[Ref]:
         for ref in candidates:
             self.plan.tested += 1
+            if self._has_times:
+                self._facts.expect_permanode(ref)
             if self._matcher.matches(self._query.constraint, ref):
                 yield ref
 
@@ -166,38 +188,66 @@ class _Run:
         return []
 
     def _matching_positions(self) -> Iterator[Position]:
-        for position in self._by_time(self._query.after):
+        after = self._query.after
+        is_by_creation = self._sort is Sort.CREATED_DESCENDING
+        for position in self._by_creation_time() if is_by_creation else self._by_change(after):
             self.plan.tested += 1
+            self._facts.expect_permanode(position.ref)
             if self._matcher.matches(self._query.constraint, position.ref):
                 yield position
 
-    def _by_time(self, after: Position | None) -> Iterator[Position]:
+    def _by_creation_time(self) -> Iterator[Position]:
         """Permanodes that are not deleted, newest first, equal times by ref descending."""
-        race = self._race
+        race, constraint = self._race, self._query.constraint
+        bounds = span(*_creation_bounds(constraint, self._facts.now_ns), self._query.after)
         self.plan.candidates = "permanodes by time"
-        looked_at = 0
-        for rows, position in enumerate(self._walk(after)):
-            if (looked_at % _TESTS_A_STEP == 0 or rows % _ROWS_A_STEP == 0) and not race.is_over:
-                race.step()
-                if race.is_short:
-                    yield from self._listed_by_time(after)
-                    return
-            after = position
-            if race.refs is None or position.ref in race.refs:
-                looked_at += 1
-                yield position
-        if race.refs is not None:
-            self.plan.candidates = f"permanodes by time, of {race.label}"
+        rows = self._facts.corpus.newest(bounds)
+        walk = newest_first(constraint, self._facts.corpus, bounds)
+        if walk is not None:
+            self.plan.candidates += f", of {walk.label}"
+            rows = walk.rows
+        if walk is not None or bounds != EVERYTHING:
+            race.wait()
+        for end in rows:
+            if race.is_short:
+                self.plan.candidates = race.label
+                yield from self._listed_by_creation(Span(end, bounds.end))
+                return
+            time_ns, ref = read_tail(end)
+            if race.refs is None or ref in race.refs:
+                race.spend(A_LOOK)
+                yield Position(time_ns, ref)
+            else:
+                race.spend(1)
 
-    def _walk(self, after: Position | None) -> Iterator[Position]:
-        """Permanodes as rows have them in order of time, behind a position."""
-        if self._sort is Sort.MODIFIED_DESCENDING:
-            return self._walk_by_modification(after)
-        earliest_ns, last_ns = _creation_bounds(self._query.constraint, self._facts.now_ns)
-        if after is not None:
-            last_ns = after.time_ns if last_ns is None else min(last_ns, after.time_ns)
-        walk = self._facts.corpus.by_creation(earliest_ns, last_ns)
-        return (Position(*row) for row in walk if after is None or row < after)
+    def _listed_by_creation(self, bounds: Span) -> Iterator[Position]:
+        """Those that the race has left, within bounds."""
+        refs, ends = self._race.refs, self._race.ends
+        if ends is None:
+            snapshots = ((ref, self._facts.snapshot(ref)) for ref in refs or ())
+            ends = {
+                tail(snapshot.created_ns, ref)
+                for ref, snapshot in snapshots
+                if snapshot.created_ns is not None and not snapshot.is_deleted
+            }
+        for end in _ascending([end for end in ends if bounds.holds(end)]):
+            position = Position(*read_tail(end))
+            if refs is None or position.ref in refs:
+                yield position
+
+    def _by_change(self, after: Position | None) -> Iterator[Position]:
+        """The same in the order of the last change."""
+        race = self._race
+        self.plan.candidates = "permanodes by change"
+        for position in self._walk_by_modification(after):
+            if race.is_short:
+                self.plan.candidates = race.label
+                yield from self._listed_by_change(after)
+                return
+            after = position
+            race.spend(A_LOOK)
+            if race.refs is None or position.ref in race.refs:
+                yield position
 
     def _walk_by_modification(self, after: Position | None) -> Iterator[Position]:
         corpus = self._facts.corpus
@@ -212,17 +262,14 @@ class _Run:
                 ):
                     yield Position(date_ns, ref)
 
-    def _listed_by_time(self, after: Position | None) -> list[Position]:
+    def _listed_by_change(self, after: Position | None) -> list[Position]:
         """Those that the race has left, behind a position."""
-        self.plan.candidates = self._race.label
-        is_by_creation = self._sort is Sort.CREATED_DESCENDING
         found = []
         for ref in self._race.refs or ():
             self._facts.step()
             snapshot = self._facts.snapshot(ref)
-            time_ns = snapshot.created_ns if is_by_creation else snapshot.modified_ns
-            if time_ns is not None and not snapshot.is_deleted:
-                position = Position(time_ns, ref)
+            if snapshot.modified_ns is not None and not snapshot.is_deleted:
+                position = Position(snapshot.modified_ns, ref)
                 if after is None or position < after:
                     found.append(position)
         return sorted(found, reverse=True)
@@ -239,6 +286,16 @@ class _Run:
         if self._sort is not Sort.MAP or limit is None or len(refs) <= limit:
             return refs, area
         return (refs[:limit] if area is None else spread(placed, area, limit)), area
+
+
+_T = TypeVar("_T", Ref, bytes)
+
+
+def _ascending(found: list[_T]) -> Iterator[_T]:
+    """In order, each put in its place only when it is asked for: of many, few are."""
+    heapify(found)
+    while found:
+        yield heappop(found)
 
 
 def _asks_for_places(constraint: Constraint) -> bool:

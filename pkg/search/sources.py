@@ -1,10 +1,12 @@
 """Where the matches of a constraint must be among: lists of refs that rows give at once."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
 
 from ..blob import Ref, parse_ref
+from ..index.corpus import EVERYTHING, span
+from ..index.derived import read_tail
 from .constraint import (
     AND,
     OR,
@@ -22,26 +24,23 @@ from .match import members
 from .prefix import is_ref_prefix
 from .values import string_matches, time_bounds
 
-MAX_CANDIDATES: Final = 100_000
-"""Refs that are collected from one source before it counts as no help."""
-
-SHORT: Final = 300
-"""Candidates that are looked at without further ado."""
-
-_ROWS_A_STEP: Final = 256
-_WORTH: Final = 20
-"""Rows that are pulled for each candidate that might be saved: what a look at one costs."""
-
 
 class Source(NamedTuple):
-    """refs: all matches and perhaps others, some repeatedly; None stands for a row without one.
+    """All matches and perhaps others, some repeatedly; None stands for a row without one.
 
-    label: what they are, to explain. rank: how long the list is likely to be.
+    label: what they are, to explain. rank: how long the list is likely to be. refs: the matches;
+    or ends, in place of them: ends of keys, which tell the time, too (`derived.read_tail`).
     """
 
     label: str
     rank: int
-    refs: Iterator[Ref | None]
+    refs: Iterator[Ref | None] = iter(())
+    ends: Iterator[bytes | None] | None = None
+
+    def only_refs(self) -> Iterator[Ref | None]:
+        if self.ends is None:
+            return self.refs
+        return (None if end is None else read_tail(end)[1] for end in self.ends)
 
 
 def sources_of(constraint: Constraint, facts: Facts) -> list[Source]:
@@ -74,8 +73,11 @@ def _of_logical(logical: LogicalConstraint, facts: Facts) -> list[Source]:
     if len(sources) < len(best):
         return []
     label = " or ".join(source.label for source in sources)
-    refs = chain.from_iterable(source.refs for source in sources)
-    return [Source(label, max(source.rank for source in sources), refs)]
+    rank = max(source.rank for source in sources)
+    all_ends = [source.ends for source in sources if source.ends is not None]
+    if len(all_ends) == len(sources):
+        return [Source(label, rank, ends=chain.from_iterable(all_ends))]
+    return [Source(label, rank, chain.from_iterable(s.only_refs() for s in sources))]
 
 
 def _best(constraint: Constraint, facts: Facts) -> Source | None:
@@ -113,27 +115,21 @@ def _of_permanode(test: PermanodeConstraint, facts: Facts) -> list[Source]:
         earliest_ns, end_ns = time_bounds(test.time, facts.now_ns)
         if earliest_ns is not None or end_ns is not None:
             last_ns = None if end_ns is None else end_ns - 1
-            found.append(
-                Source(
-                    "permanodes of that time",
-                    7,
-                    (ref for _, ref in facts.corpus.by_creation(earliest_ns, last_ns)),
-                )
-            )
+            ends = facts.corpus.newest(span(earliest_ns, last_ns))
+            found.append(Source("permanodes of that time", 7, ends=ends))
     place = test.location
     if place is not None and test.at_ns is None and not place.any:
-        refs = facts.corpus.within(place.south, place.west, place.north, place.east)
-        found.append(Source("permanodes around there", 6, refs))
+        ends = facts.corpus.within(place.south, place.west, place.north, place.east)
+        found.append(Source("permanodes around there", 6, ends=ends))
     return found
 
 
 def _of_attribute(test: PermanodeConstraint, facts: Facts) -> list[Source]:
     found = []
     if test.value:
-        refs = facts.corpus.with_value(test.attr, test.value)
-        found.append(Source(f"{test.attr} = {test.value}", 3, refs))
+        found.append(_by_value(test.attr, test.value, test.at_ns, facts))
     if test.value_matches is not None:
-        found.append(_by_text(test.attr, test.value_matches, facts))
+        found.append(_by_text(test.attr, test.value_matches, test.at_ns, facts))
     if test.value_in_set is not None:
         inner = _best(test.value_in_set, facts)
         if inner is not None:
@@ -146,25 +142,38 @@ def _of_attribute(test: PermanodeConstraint, facts: Facts) -> list[Source]:
     return found
 
 
-def _by_text(attribute: str, test: StringConstraint, facts: Facts) -> Source:
-    """By the values that there ever were: each is tested before its permanode is looked at."""
-    if test.equals and not test.regexp and not test.case_insensitive:
-        refs = facts.corpus.with_value(attribute, test.equals)
-        return Source(f"{attribute} = {test.equals}", 3, refs)
+def _by_value(attribute: str, value: str, at_ns: int | None, facts: Facts) -> Source:
+    label = f"{attribute} = {value}"
+    ends = None if at_ns is not None else facts.corpus.newest_with(attribute, value, EVERYTHING)
+    if ends is not None:
+        return Source(label, 3, ends=ends)
+    return Source(label, 3, facts.corpus.with_value(attribute, value))
+
+
+def _by_text(attribute: str, test: StringConstraint, at_ns: int | None, facts: Facts) -> Source:
+    """By the values that there are: each is tested before its permanode is looked at."""
+    value = exact(test)
+    if value:
+        return _by_value(attribute, value, at_ns, facts)
     beginning = "" if test.regexp or test.case_insensitive else test.has_prefix
-    part = "" if test.regexp else _longest_part(test)
-    if beginning or not part:
-        pairs = facts.corpus.values(attribute, beginning, part)
-    else:
-        pairs = facts.corpus.containing(attribute, part)
+    part = "" if test.regexp else longest_part(test)
+    label, rank = f"values of {attribute} {beginning}…", 5 if beginning else 8
+    if at_ns is None and beginning:
+        ends = facts.corpus.beginning_now(attribute, beginning)
+        if ends is not None:
+            return Source(label, rank, ends=ends)
+    elif at_ns is None and part:
+        pieces = facts.corpus.containing(attribute, part)
+        if pieces is not None:
+            return Source(label, rank, ends=pieces)
     matching = (
         ref if value is None or (ref is not None and string_matches(test, value)) else None
-        for value, ref in pairs
+        for value, ref in facts.corpus.values(attribute, beginning, part)
     )
-    return Source(f"values of {attribute} {beginning}…", 5 if beginning else 8, matching)
+    return Source(label, rank, matching)
 
 
-def _longest_part(test: StringConstraint) -> str:
+def longest_part(test: StringConstraint) -> str:
     """What every value that passes holds, in whatever case."""
     return max(test.equals, test.contains, test.has_prefix, test.has_suffix, key=len)
 
@@ -185,7 +194,7 @@ def _through(label: str, inner: Source, follow: Callable[[Ref], Iterable[Ref]]) 
     """What each ref of a source leads to."""
 
     def refs() -> Iterator[Ref | None]:
-        for ref in inner.refs:
+        for ref in inner.only_refs():
             yield None
             if ref is not None:
                 yield from follow(ref)
@@ -201,7 +210,7 @@ def _of_file(test: FileConstraint, facts: Facts) -> list[Source]:
     if test.whole_ref is not None:
         refs = facts.corpus.files_of(test.whole_ref)
         found.append(Source(f"files of {test.whole_ref}", 1, refs))
-    name, kind = _exact(test.file_name), _exact(test.mime_type)
+    name, kind = exact(test.file_name), exact(test.mime_type)
     if name:
         found.append(Source(f"files named {name}", 2, facts.corpus.files_named(name)))
     if kind:
@@ -209,53 +218,6 @@ def _of_file(test: FileConstraint, facts: Facts) -> list[Source]:
     return found
 
 
-def _exact(test: StringConstraint | None) -> str:
+def exact(test: StringConstraint | None) -> str:
     """The text that this test asks for, if there is only one."""
     return "" if test is None or test.regexp or test.case_insensitive else test.equals
-
-
-class Race:
-    """Pulls all sources at the same pace; each that ends narrows the candidates further.
-
-    refs: the candidates, once a source has ended; until then None. label: how they were found.
-    """
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._running: list[tuple[Source, set[Ref]]] = [(source, set()) for source in sources]
-        self._pulled = 0
-        self.label = ""
-        self.refs: set[Ref] | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no source can narrow the candidates at a price that is worth it."""
-        if self.refs is None:
-            return not self._running
-        return not self._running or self._pulled > _WORTH * len(self.refs)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether there are so few candidates that all may be looked at."""
-        return self.refs is not None and len(self.refs) <= SHORT
-
-    def step(self) -> None:
-        """Pull each source a little."""
-        self._pulled += _ROWS_A_STEP
-        for runner in list(self._running):
-            source, refs = runner
-            pulled = list(islice(source.refs, _ROWS_A_STEP))
-            refs.update(ref for ref in pulled if ref is not None)
-            if len(pulled) < _ROWS_A_STEP:
-                self._running.remove(runner)
-                self._narrow(source.label, refs)
-            elif len(refs) > MAX_CANDIDATES:
-                self._running.remove(runner)
-
-    def _narrow(self, label: str, refs: set[Ref]) -> None:
-        self.refs = refs if self.refs is None else self.refs & refs
-        self.label = f"{self.label} and {label}" if self.label else label
-
-    def finish(self) -> None:
-        """Pull as long as it is worth it."""
-        while not self.is_over and not self.is_short:
-            self.step()

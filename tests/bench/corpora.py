@@ -110,8 +110,12 @@ def _date(time_s: int) -> str:
 
 @cache
 def signer(key: str) -> Signer:
-    ring = _RSA_RING.read_bytes() if key == "rsa" else _p256_ring()
-    return Signer(read_ring(ring)[0])
+    return Signer(read_ring(ring(key))[0])
+
+
+def ring(key: str) -> bytes:
+    """The secret key ring of an algorithm."""
+    return _RSA_RING.read_bytes() if key == "rsa" else _p256_ring()
 
 
 def _p256_ring() -> bytes:

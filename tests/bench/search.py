@@ -27,7 +27,7 @@ from peatkeep.index.describe import DescribeRequest, describe  # noqa: E402
 from peatkeep.index.index import Index  # noqa: E402
 from peatkeep.search.endpoint import answer_query  # noqa: E402
 from peatkeep.sorted.leveldb import LevelDBKeyValue  # noqa: E402
-from tests.bench import corpora  # noqa: E402
+from tests.bench import corpora, searchserver  # noqa: E402
 from tests.bench.corpora import COMMON_TAGS, Corpus  # noqa: E402
 
 SEED = 20260103
@@ -201,7 +201,6 @@ def first(corpus: Corpus, name: str) -> dict[str, float]:
 def queries(corpus: Corpus) -> dict[str, object]:
     """All classes, one after the other; then memory."""
     index = opened(corpus)
-    before_mb = memory_mb("VmRSS")
     times: dict[str, object] = {}
     for name in CLASSES:
         dice = random.Random(f"{SEED} {name}")
@@ -213,9 +212,17 @@ def queries(corpus: Corpus) -> dict[str, object]:
             "results": sum(count for _, count in asked) / CONSTANTS,
         }
     describe_ms = _describe_ms(index)
-    memory = [before_mb, memory_mb("VmRSS"), memory_mb("VmHWM")]
     index.close()
-    return {"times": times, "memory": memory, "describe_ms": describe_ms}
+    return {"times": times, "describe_ms": describe_ms}
+
+
+def serve(corpus: Corpus) -> dict[str, float]:
+    """The server with this index, asked all of the above."""
+    bodies = []
+    for name in CLASSES:
+        dice = random.Random(f"{SEED} {name}")
+        bodies += [request(name, dice, corpus.permanodes) for _ in range(CONSTANTS)]
+    return searchserver.measure(corpus, index_folder(corpus), bodies)._asdict()
 
 
 def _describe_ms(index: Index) -> float:
@@ -253,6 +260,7 @@ STEPS: dict[str, Callable[..., object]] = {
     "reindex": reindex,
     "first": first,
     "queries": queries,
+    "serve": serve,
     "receive": receive,
 }
 
@@ -286,10 +294,15 @@ def measure(corpus: Corpus, keep: bool) -> Iterable[str]:
         )
     start_s = statistics.median(float(one["start_s"]) for one in firsts.values())  # type: ignore[arg-type]
     yield ""
-    yield f"start: {start_s:.2f} s"
+    yield f"index, start: {start_s:.2f} s"
     yield f"describe of {PAGE}: {measured['describe_ms']:.1f} ms"
-    before, after, most = measured["memory"]  # type: ignore[misc]
-    yield f"memory: {before:.0f} MB after the start, {after:.0f} after all queries, most {most:.0f}"
+    served = in_a_process("serve", corpus)
+    start = "server, start: {start_s:.2f} s, {start_cpu_s:.2f} s of processor time"
+    yield start.format_map(served)
+    yield (
+        "server, memory: {started_mb:.0f} MB after the start, {after_mb:.0f} after all queries"
+        " ({anonymous_mb:.0f} without mapped files), most {most_mb:.0f}"
+    ).format_map(served)
     yield f"received and settled: {in_a_process('receive', corpus)['claims/s']:,.0f} claims/s"
     yield ""
 

@@ -3,14 +3,14 @@
 import pytest
 
 from peatkeep.blob import Ref
-from peatkeep.index.corpus import Corpus
+from peatkeep.index.corpus import EVERYTHING, Corpus
 from peatkeep.index.derived import (
     DERIVED_KEY,
-    created_key,
     derived_rows,
     has_prefix_key,
     mirrored,
-    read_created_key,
+    read_tail,
+    tail,
 )
 from peatkeep.index.snapshot import decode, encode, take
 from peatkeep.sorted.kv import MAX_KEY_SIZE
@@ -83,6 +83,9 @@ def test_a_value_too_long_for_a_key_is_found_by_its_digest() -> None:
     found = Corpus(world.index.view)
     assert list(found.with_value("note", value)) == [permanode[0]]
     assert list(found.values("note", "x")) == [(None, permanode[0])]
+    world.index.settle()
+    ends = [found.newest_with("note", value, EVERYTHING), found.beginning_now("note", "x")]
+    assert [[read_tail(end)[1] for end in walk or ()] for walk in ends] == [[permanode[0]]] * 2
     assert len(has_prefix_key("a" * 1000, value)) < 500
 
 
@@ -90,9 +93,9 @@ def test_times_sort_newest_first_and_refs_descending() -> None:
     refs = [Ref("sha1-" + "0" * 40), Ref("sha224-" + "0" * 56), Ref("sha224-" + "f" * 56)]
     times_ns = [-62_167_219_200 * 10**9, -1, 0, 1, 253_402_300_799 * 10**9]
     pairs = [(time_ns, ref) for time_ns in times_ns for ref in refs]
-    keys = [created_key(*pair) for pair in pairs]
+    keys = [tail(*pair) for pair in pairs]
     assert sorted(keys) == keys[::-1]
-    assert [read_created_key(key) for key in keys] == pairs
+    assert [read_tail(key) for key in keys] == pairs
     assert all(mirrored(mirrored(ref)) == ref for ref in refs)
 
 

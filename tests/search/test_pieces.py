@@ -5,6 +5,7 @@ import random
 import pytest
 
 from peatkeep.index.corpus import Corpus
+from peatkeep.index.derived import read_tail
 from peatkeep.index.words import MOST_WORDS, PIECE, ends_of, folded, piece_of, words_of
 from tests.index import make
 from tests.index.corpus import World
@@ -69,7 +70,10 @@ def test_a_piece_finds_what_a_look_at_every_value_finds(
 
 
 def test_rows_of_a_piece_hold_all_that_have_it(world: World) -> None:
-    found = {ref for _, ref in Corpus(world.index.view).containing("title", "jubl") if ref}
+    world.index.settle()
+    ends = Corpus(world.index.view).containing("title", "jubl")
+    assert ends is not None
+    found = {read_tail(end)[1] for end in ends if end is not None}
     many_words = make.permanode(f"p{VALUES.index(VALUES[10])}")[0]
     assert found == {make.permanode("p0")[0], many_words}
 
