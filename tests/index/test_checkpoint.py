@@ -64,7 +64,7 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     yield "rows behind the end", MAGIC + gzip.compress(end[:8] + b"\0" * 8 + b"x" * 2_000_000)
 
 
-@pytest.mark.parametrize(("name", "whole"), list(damaged()))
+@pytest.mark.parametrize(("name", "whole"), list(damaged()), ids=dict(damaged()))
 def test_a_damaged_checkpoint_is_refused_and_leaves_no_rows(name: str, whole: bytes) -> None:
     rows = MemoryKeyValue()
     with pytest.raises(Corrupt, match="import checkpoint"):
