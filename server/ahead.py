@@ -15,10 +15,13 @@ from ..errors import Corrupt, NotFound
 AHEAD_BYTES: Final = 1024 * 1024
 """What is read at a time for one reader among few."""
 
-ALL_AHEAD_BYTES: Final = 32 * 1024 * 1024
+ALL_AHEAD_BYTES: Final = 16 * 1024 * 1024
 """The same for all readers together, as far as single blobs are not larger."""
 
 LEAST_PAGE_BYTES: Final = 32 * 1024
+
+GROWTH: Final = 8
+"""A page is at most this part of what was given before."""
 
 PAGE_BLOBS: Final = 256
 """Blobs that are fetched at a time, at most."""
@@ -60,15 +63,20 @@ class Budget:
 
 
 class Ramp:
-    """Begins with little and doubles: who takes nothing has cost little, too."""
+    """Sizes that begin small and grow with what was taken.
+
+    The system takes some hundred KiB for a peer who takes nothing: so far there is no growth.
+    """
 
     def __init__(self, first_bytes: int) -> None:
-        self._next_bytes = first_bytes
+        self._first_bytes = first_bytes
+        self._given_bytes = 0
         self.last_bytes = 0
 
     def next(self, most_bytes: int) -> int:
-        self.last_bytes = min(self._next_bytes, most_bytes)
-        self._next_bytes = self.last_bytes * 2
+        grown = min(self._given_bytes // GROWTH, most_bytes)
+        self.last_bytes = max(self._first_bytes, grown)
+        self._given_bytes += self.last_bytes
         return self.last_bytes
 
 

@@ -54,7 +54,7 @@ REQUESTS: Final = 64
 ITEMS: Final = 1000
 HEARTBEAT_S: Final = 20
 
-BUFFER_BYTES: Final = 128 * 1024
+BUFFER_BYTES: Final = 64 * 1024
 """What is given to the socket before it is taken; the rest waits where it can be overtaken."""
 
 WRITTEN_AT_ONCE_BYTES: Final = 160 * 1024
@@ -189,7 +189,7 @@ class Connection:
         self._packer = Packer(packs=False)
         self._followers: dict[int, Follower] = {}
         self._end_timer: asyncio.TimerHandle | None = None
-        self._write_ramp = Ramp(2 * LEAST_WRITTEN_BYTES)
+        self._write_ramp = Ramp(LEAST_WRITTEN_BYTES)
         self._message_bytes = LEAST_WRITTEN_BYTES
         self._unsent_bytes = 0
         self._unsent_since = 0.0

@@ -34,6 +34,7 @@ from tests.reliability import (  # noqa: E402
     nthfail,
     realtrees,
     rot,
+    slow,
     syncfirst,
 )
 from tests.reliability.fuzz_targets import PARSERS  # noqa: E402
@@ -53,6 +54,7 @@ OPERATIONS = 1_000_000
 MOVED = 100_000
 ORDERS = 20_000
 FUZZ_S = 600
+SLOW_S = 300
 BIG_BYTES = 10 * 1024**3
 SPARSE_BYTES = 5 * 1024**3
 
@@ -101,6 +103,7 @@ PROGRAMME: dict[str, Run] = {
     "kill9": lambda folder, seed, _: kill9.run(folder, seed, KILLS),
     "migrate": lambda folder, seed, _: migrate.run(folder, seed, MOVED),
     "syncfirst": lambda folder, seed, _: syncfirst.run(folder, seed),
+    "slow": lambda folder, seed, limit_s: slow.run(folder, seed, min(limit_s, SLOW_S)),
     "big": lambda folder, *_: big.run(folder, BIG_BYTES),
     "trees": lambda folder, *_: realtrees.run(folder, SPARSE_BYTES),
     "fuzz": lambda folder, *_: fuzz_all(folder),

@@ -20,6 +20,7 @@ from tests.reliability import (
     model,
     nthfail,
     rot,
+    slow,
     syncfirst,
 )
 from tests.reliability.disks import lacking
@@ -42,6 +43,7 @@ QUICK_FILLINGS = 10
 QUICK_INDEX_KILLS = 4
 QUICK_READ_BLOBS = 2000
 QUICK_BIG_BYTES = 300_000_000
+QUICK_SLOW_S = 10
 
 Record = Callable[[str, object], None]
 
@@ -119,6 +121,10 @@ def test_migrate(tmp_path: Path, record_property: Record) -> None:
 
 def test_kill9(tmp_path: Path, record_property: Record) -> None:
     judge(kill9.run(tmp_path, SEED, QUICK_KILLS), record_property)
+
+
+def test_slow(tmp_path: Path, record_property: Record) -> None:
+    judge(slow.run(tmp_path, SEED, QUICK_SLOW_S), record_property)
 
 
 def test_big(tmp_path: Path, record_property: Record) -> None:
