@@ -70,7 +70,12 @@ class Status:
         works = {
             kind: {prefix: one.document() for prefix, one in sorted(some.items())}
             for kind, some in self._works.items()
-            if some
+        }
+        # What rests has nothing to say, and clients of Perkeep know none of it.
+        works = {
+            kind: told
+            for kind, some in works.items()
+            if (told := {prefix: document for prefix, document in some.items() if document})
         }
         return {
             "version": self._world.version,

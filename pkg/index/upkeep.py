@@ -68,7 +68,9 @@ class Upkeep:
             self._thread.join()
 
     def document(self) -> dict[str, object]:
-        """For a page of status. blobsDone: of what is being done."""
+        """For a page of status; empty while all is well. blobsDone: of what is being done."""
+        if not (self._doing or self._failure):
+            return {}
         found: dict[str, object] = {"doing": self._doing or "nothing", "blobsDone": self._done}
         return found | ({"error": self._failure} if self._failure else {})
 

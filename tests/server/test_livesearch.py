@@ -134,7 +134,8 @@ def goes_alike(client: Client, step: Json) -> bool:
     if step.get("status_message"):
         message = json.loads(client.socket.recv(timeout=WAIT_S))
         assert sorted(message) == step["keys"]
-        return sorted(message["status"]) == step["status_keys"]
+        assert sorted(message["status"]) == step["status_keys"]
+        return True
     if "silence_seconds" in step:
         return client.is_silent()
     if "close_code" in step:
