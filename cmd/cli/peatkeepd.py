@@ -39,7 +39,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--config", metavar="FILE", help="Configuration, from the working directory.")
 @click.option("--configfile", metavar="FILE", help="The same, from the configuration directory.")
 @switch("--openbrowser", help="Open the web interface when ready.")
-@switch("--reindex", help="Make the index anew from the blobs first.")
+@switch("--reindex", help="Make the index anew from the blobs, while serving.")
 @click.option(
     "--recovery",
     type=click.IntRange(0, 2),
