@@ -49,6 +49,9 @@ class Settler:
         self._view = view
         self._blobs = blobs
         self._targets: set[str] | None = None
+        # Now, while nobody writes, and not with the first query: what was deleted is walked over.
+        if next(rows.prefixed(DIRTY), None) is None:
+            view.marks.known = set()
 
     def is_complete(self) -> bool:
         """Whether the rows are there, of our form and for these owners."""
