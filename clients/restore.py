@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from errno import EDQUOT, ENOSPC, EROFS
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from ..blob import Ref
 from ..errors import Corrupt, Invalid, NotFound, StoreError, Unavailable
 from ..schema.directory import directory_members
-from ..schema.filereader import FileReader
+from ..schema.filereader import FileReader, Leaf
 from ..schema.names import is_safe_name, join_pieces
 from ..schema.node import RestoredStat, restore_stat
 from ..schema.parse import Schema, parse_object
@@ -297,7 +298,10 @@ class Restore:
         length: int,
         source: "_WithZeros | None" = None,
     ) -> None:
-        pieces = reader.stream(start, length, source.fetch_many if source else None)
+        if source is None:
+            pieces = reader.stream(start, length)
+        else:
+            pieces = source.pieces(reader, start, length)
         for _ in writing.write_sparse(descriptor, pieces, start, node.stat.holes):
             if self._stopped.is_set():
                 raise Unavailable("restore", node.path, "stopped")
@@ -391,22 +395,55 @@ _ZEROS_REF: Final = Ref.of(_ZEROS)
 
 
 class _WithZeros:
-    """A source that does not ask for the chunk that sparse files consist of."""
+    """Reads stretches of files, without asking for the chunk that sparse files consist of.
+
+    The chunks of a stretch are asked for in one go, so the source keeps some on their way.
+    """
 
     def __init__(self, source: Source, progress: Progress) -> None:
         self._source = source
         self._progress = progress
 
-    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Found]]:
-        asked = list(refs)
-        others = self._source.fetch_many([ref for ref in asked if ref != _ZEROS_REF])
-        for ref in asked:
-            if ref == _ZEROS_REF:
-                yield ref, _ZEROS
-                continue
-            _, found = next(others)
-            self._progress.sent(len(found) if isinstance(found, bytes) else 0)
-            yield ref, found
+    def pieces(self, reader: FileReader, start: int, length: int) -> Iterator[bytes]:
+        """The bytes from `start`, as they are stored; of zeros at most 1 MiB at a time."""
+        leaves: deque[Leaf] = deque()
+        data = b""
+        for ref, found in self._source.fetch_many(self._refs(reader, start, length, leaves)):
+            while leaves[0].ref != ref:
+                yield from _cut(leaves.popleft(), data)
+            if not isinstance(found, bytes):
+                raise found
+            data = found
+            self._progress.sent(len(data))
+            while leaves and leaves[0].ref in (ref, None, _ZEROS_REF):
+                yield from _cut(leaves.popleft(), data)
+        while leaves:
+            yield from _cut(leaves.popleft(), data)
+
+    def _refs(
+        self, reader: FileReader, start: int, length: int, leaves: deque[Leaf]
+    ) -> Iterator[Ref]:
+        """What has to be fetched, in order; each leaf goes to `leaves` before."""
+        last: Ref | None = None
+        for leaf in reader.chunks(start, length, self._source.fetch_many):
+            leaves.append(leaf)
+            if leaf.ref is not None and leaf.ref not in (_ZEROS_REF, last):
+                last = leaf.ref
+                yield leaf.ref
+
+
+def _cut(leaf: Leaf, data: bytes) -> Iterator[bytes]:
+    """The bytes of a leaf, of whose blob this is the content."""
+    if leaf.ref is None:
+        for start in range(0, leaf.length, len(_ZEROS)):
+            yield _ZEROS[: leaf.length - start]
+        return
+    if leaf.ref == _ZEROS_REF:
+        data = _ZEROS
+    end = leaf.offset + leaf.length
+    if len(data) < end:
+        raise Corrupt("read", leaf.ref, f"{len(data)} bytes, not {end}")
+    yield data if leaf.length == len(data) else data[leaf.offset : end]
 
 
 class _Runs:

@@ -10,6 +10,7 @@ from ..blobserver.remote.transport import status_error
 from ..clients.config import ClientConfig, ServerEntry, choose_server, read_config
 from ..errors import Corrupt, Unsupported
 from .common import Session
+from .line import line_of
 
 
 class Connection:
@@ -43,7 +44,7 @@ class Connection:
 
     def storage(self, prefix: str = "") -> Remote:
         """The blobs below a prefix: by default the path of the server's URL, else its blobRoot."""
-        return Remote.on(self.transport, self.discovery, prefix)
+        return Remote.on(self.transport, self.discovery, prefix, line=line_of())
 
     def search(self, operation: str, query: str = "", body: bytes | None = None) -> bytes:
         """The answer of the search handler, as it stands: a GET, or a POST where a body is given.

@@ -11,6 +11,7 @@ import click
 from ..blob import Ref, parse_ref
 from ..errors import Invalid, Unsupported
 from .common import PK_GET, Command, Session, global_flags, run, switch
+from .line import line_flags
 from .opening import open_client, shown
 
 if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
@@ -37,6 +38,7 @@ Examples:
 @switch("--check", help="Not there: `pk-get -o` checks all that it reads.")
 @switch("--skip_irregular", help="Restore no links, fifos, sockets and devices.")
 @switch("--verbose_http", expose_value=False, help="The same as -verbose.")
+@line_flags
 @switch("--quiet", help="Show no progress.")
 @global_flags
 @click.pass_context

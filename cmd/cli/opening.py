@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .common import Output, Session
+from .line import line_of
 
 if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
     from rich.progress import Progress as Bar
@@ -37,6 +38,7 @@ def open_client(session: Session, *, insecure: bool = False) -> "Client":
         session.server,
         secret_ring=session.secret_keyring,
         insecure=insecure,
+        line=line_of(),
         note=session.output.note,
     )
     if session.is_verbose:

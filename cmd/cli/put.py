@@ -5,6 +5,7 @@ import sys
 import click
 
 from .common import PK_PUT, LazyGroup, global_flags, run, switch
+from .line import line_flags
 
 MODES = {
     "file": ("putting:put_files", "Store files and directories."),
@@ -46,6 +47,7 @@ def _keep_quiet(context: click.Context, _: click.Parameter, value: bool) -> None
     callback=_keep_blobdir,
     help="Store in this folder instead of on a server; `discard` stores nowhere.",
 )
+@line_flags
 @switch("--quiet", expose_value=False, callback=_keep_quiet, help="Show no progress.")
 @switch("--logcache", expose_value=False, help="Accepted and ignored, as of no use here.")
 @switch("--verbose_http", expose_value=False, help="The same as -verbose.")

@@ -15,6 +15,7 @@ from ..blobserver.sync import compare
 from ..errors import Corrupt, StoreError, Unsupported
 from .common import Command, Session, json_flag, server_flag, switch
 from .connection import Connection
+from .line import line_flags
 from .stores import open_place
 
 BATCH_BLOBS = 200
@@ -142,6 +143,7 @@ class Settings(NamedTuple):
 @click.option("-j", "workers", type=click.IntRange(1, 100), default=10, help="Batches at once.")
 @switch("--wipe", help="Not supported.")
 @switch("--insecure", help="Accept any certificate.")
+@line_flags
 @server_flag
 @json_flag
 @click.pass_obj

@@ -295,7 +295,8 @@ class Dialogue:
         question = self._asked.get(request)
         if question is None:
             return
-        self.answers += 1
+        if not isinstance(question, _Check):
+            self.answers += 1
         over = isinstance(event, events.Done) or (
             isinstance(event, events.Failed) and event.item is None
         )
@@ -330,6 +331,7 @@ class Dialogue:
         """After a cut: what is there is stored; the rest is sent again."""
         stored = {id(upload) for upload, size in found if size == upload.size}
         self._checks -= 1
+        self.answers += len(stored)  # to have been asked is no progress
         kept: deque[Upload] = deque()
         for upload in self._queue:
             if id(upload) in stored:

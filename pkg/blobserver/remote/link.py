@@ -5,7 +5,7 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ...errors import StoreError, Unavailable
 from ..wire import CLIENT_HELLO, ProtocolViolation
@@ -71,6 +71,14 @@ class Bell:
         self._far.close()
 
 
+class Ended(NamedTuple):
+    """Why a connection ended: "" where its owner wanted it. was_broken_off: by us, because the
+    server broke the protocol or kept silent."""
+
+    reason: str
+    was_broken_off: bool
+
+
 class Link:
     """A connection whose handshake is done."""
 
@@ -84,19 +92,19 @@ class Link:
         self._buffer = memoryview(bytearray(READ_BYTES))
         connection.setblocking(False)
 
-    def run(self, peer: Peer, bell: Bell, up: Pace, down: Pace) -> str:
-        """Move bytes until the end; returns why it ended, "" where the peer wanted it.
+    def run(self, peer: Peer, bell: Bell, up: Pace, down: Pace) -> "Ended":
+        """Move bytes until the end, and tell of it.
 
         The socket is closed then.
         """
         try:
-            return self._run(peer, bell, up, down)
+            return Ended(self._run(peer, bell, up, down), False)
         except ProtocolViolation as error:
             self._websocket.close(error.close_code, error.reason)
             self._say_farewell()
-            return str(error.reason)
+            return Ended(error.reason, True)
         except OSError as error:
-            return error.strerror or str(error)
+            return Ended(error.strerror or str(error), False)
         finally:
             self._socket.close()
 

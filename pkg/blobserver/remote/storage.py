@@ -298,7 +298,10 @@ class Remote(Storage):
 
         Raises the error of the first refused blob after all others were sent.
         """
-        stream = self.open_stream()
+        asked = iter(blobs)
+        few = list(islice(asked, FEW_BLOBS)) if self._line is not None else []
+        blobs = chain(few, asked)
+        stream = self.open_stream() if len(few) == FEW_BLOBS else self._stream
         if stream is not None:
             answers = stream.put_many(blobs)
             errors = [error for _, error in answers if error is not None]

@@ -26,6 +26,12 @@ UNANSWERED_BYTES: Final = 16 * 1024 * 1024
 IDLE_S: Final = 60.0
 """A stream that is not used for so long is closed; the next use opens it again."""
 
+MOST_FRUITLESS: Final = 10
+"""Connections in a row that are cut before they have brought anything, until we give up."""
+
+BROKEN_OFF_COUNTS: Final = 3
+"""As so many counts one that lasted, and on which the server did not do its part."""
+
 CLOSE_WAIT_S: Final = 2.0
 
 
@@ -281,7 +287,7 @@ class Stream:
         except Unavailable as error:
             if not self.connections:
                 raise
-            return self._connect_again(iter(self._transport.retry_waits_s), error.reason)
+            return self._connect_again(1, error.reason)
 
     def _begin(self) -> None:
         self._used_at = time.monotonic()
@@ -306,12 +312,14 @@ class Stream:
 
     def _converse(self, link: Link) -> None:
         up, down = Pace(self._line.up_bytes_s), Pace(self._line.down_bytes_s)
-        waits_s = iter(self._transport.retry_waits_s)
+        fruitless = 0
         while True:
             answers = self._dialogue.answers
-            reason = link.run(self, self._bell, up, down)
+            ended = link.run(self, self._bell, up, down)
             if self._dialogue.answers > answers:
-                waits_s = iter(self._transport.retry_waits_s)
+                fruitless = 0
+            else:
+                fruitless += BROKEN_OFF_COUNTS if ended.was_broken_off else 1
             with self._lock:
                 self._dialogue.cut()
                 if self._is_closed:
@@ -321,7 +329,7 @@ class Stream:
                     self._thread = None
                     return
             try:
-                link = self._connect_again(waits_s, reason)
+                link = self._connect_again(fruitless, ended.reason)
             except StoreError as error:
                 with self._lock:
                     self._end(error)
@@ -329,9 +337,13 @@ class Stream:
             with self._lock:
                 self._begin()
 
-    def _connect_again(self, waits_s: Iterator[float], reason: str) -> Link:
+    def _connect_again(self, fruitless: int, reason: str) -> Link:
+        """fruitless: how many connections in a row brought nothing."""
         failure: StoreError = Unavailable("use", self, reason or "the server closed it")
-        for wait_s in waits_s:
+        if fruitless > MOST_FRUITLESS:
+            raise failure
+        waits_s = self._transport.retry_waits_s
+        for wait_s in waits_s if fruitless else (0.0, *waits_s):
             self._closing.wait(wait_s)
             if self._is_closed:
                 break
