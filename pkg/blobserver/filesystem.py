@@ -105,8 +105,17 @@ class FileSystem:
         return b"".join(pieces)
 
     def sync_folder(self, path: str) -> None:
-        """Make the entries of a folder durable."""
-        descriptor = self.open_read(path)
+        """Make the entries of a folder durable.
+
+        Raises FileNotFoundError, Unavailable where it can't be opened now (no descriptors),
+        OSError where the sync failed.
+        """
+        try:
+            descriptor = self.open_read(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise translate(error, "sync", path) from error
         try:
             self.fsync(descriptor)
         finally:

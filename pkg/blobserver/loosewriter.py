@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..blob import Ref, SizedRef
-from ..errors import ReadOnly, Unavailable
+from ..errors import ReadOnly, StoreError, Unavailable
 from .filesystem import FileSystem, translate
 from .groupcommit import GroupCommit
 from .loose import folder_of, path_of
@@ -291,6 +291,10 @@ class LooseWriter:
                 self._files.sync_folder(folder)
             except FileNotFoundError:
                 pass
+            except StoreError:  # it could not be opened: the next sync tries all of them again
+                with self._grown_lock:
+                    self._grown |= folders
+                raise
 
     # -- failure --------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from ...blob import Ref
 from ...errors import StoreError
+from ..filesystem import translate
 from .files import PackFileSystem
 from .packs import Packs
 from .records import Place, removed_header
@@ -10,16 +11,24 @@ from .records import Place, removed_header
 def overwrite(packs: Packs, files: PackFileSystem, gone: list[tuple[Ref, Place]]) -> None:
     """Turn the records of blobs into removed ones, durably.
 
-    What else a wrong row may point at belongs to others, and stays. Raises OSError.
+    What else a wrong row may point at belongs to others, and stays. Raises Unavailable where a
+    record could not be written (it may be tried again), OSError where a sync failed.
     """
     by_pack: dict[int, list[tuple[Ref, Place]]] = {}
     for ref, place in gone:
         by_pack.setdefault(place.pack, []).append((ref, place))
     for number, records in sorted(by_pack.items()):
-        descriptor = files.open_write(packs.path(number))
+        path = packs.path(number)
         try:
-            for ref, place in records:
-                _overwrite_one(packs, files, descriptor, ref, place)
+            descriptor = files.open_write(path)
+        except OSError as error:
+            raise translate(error, "remove", path) from error
+        try:
+            try:
+                for ref, place in records:
+                    _overwrite_one(packs, files, descriptor, ref, place)
+            except OSError as error:
+                raise translate(error, "remove", path) from error
             files.sync_data(descriptor)
         finally:
             files.close(descriptor)

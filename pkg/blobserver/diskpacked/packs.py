@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 
 from ...blob import Ref
-from ...errors import ConfigError, ReadOnly
+from ...errors import ConfigError, ReadOnly, StoreError
 from ...sorted.kv import KeyValue
 from ..filesystem import translate
 from .files import PackFileSystem
@@ -73,6 +73,10 @@ class Packs:
             raise translate(error, "create", path) from error
         try:
             self._files.sync_folder(self.root)
+        except StoreError:  # the folder could not be opened: nothing is lost, try again
+            self._files.close(descriptor)
+            self._files.unlink(path)
+            raise
         except OSError as error:
             self._files.close(descriptor)
             raise ReadOnly("sync", self.root, sync_failed(error)) from error

@@ -238,6 +238,8 @@ class Writer:
         self._replaced = waiting
         try:
             overwrite(self._packs, self._files, gone)
+        except Unavailable:
+            self._replaced += gone  # the next commit tries again; this one has its rows
         except OSError as error:
             raise self._fail(error) from error
 
