@@ -163,7 +163,7 @@ def test_many_blobs_take_the_right_to_get(server: RunningServer) -> None:
 
 def test_discovery_says_that_many_blobs_can_be_had(server: RunningServer) -> None:
     reply = server.ask("GET", "/", Accept="text/x-camli-configuration")
-    assert reply.headers["x-peatkeep"] .split(", ") == ["fetch-blobs", "stream-1"]
+    assert reply.headers["x-peatkeep"].split(", ") == ["fetch-blobs", "stream-1"]
 
 
 # -- waiting --------------------------------------------------------------------------------------
