@@ -33,6 +33,7 @@ from tests.reliability import (  # noqa: E402
     model,
     nthfail,
     realtrees,
+    resume,
     rot,
     slow,
     syncfirst,
@@ -55,6 +56,8 @@ MOVED = 100_000
 ORDERS = 20_000
 FUZZ_S = 600
 SLOW_S = 300
+RESUMED_BYTES = 200_000_000
+CUTS = 50
 BIG_BYTES = 10 * 1024**3
 SPARSE_BYTES = 5 * 1024**3
 
@@ -103,6 +106,7 @@ PROGRAMME: dict[str, Run] = {
     "kill9": lambda folder, seed, _: kill9.run(folder, seed, KILLS),
     "migrate": lambda folder, seed, _: migrate.run(folder, seed, MOVED),
     "syncfirst": lambda folder, seed, _: syncfirst.run(folder, seed),
+    "resume": lambda folder, seed, _: resume.run(folder, seed, RESUMED_BYTES, CUTS),
     "slow": lambda folder, seed, limit_s: slow.run(folder, seed, min(limit_s, SLOW_S)),
     "big": lambda folder, *_: big.run(folder, BIG_BYTES),
     "trees": lambda folder, *_: realtrees.run(folder, SPARSE_BYTES),

@@ -19,6 +19,7 @@ from tests.reliability import (
     migrate,
     model,
     nthfail,
+    resume,
     rot,
     slow,
     syncfirst,
@@ -44,6 +45,8 @@ QUICK_INDEX_KILLS = 4
 QUICK_READ_BLOBS = 2000
 QUICK_BIG_BYTES = 300_000_000
 QUICK_SLOW_S = 10
+QUICK_RESUMED_BYTES = 30_000_000
+QUICK_CUTS = 10
 
 Record = Callable[[str, object], None]
 
@@ -121,6 +124,10 @@ def test_migrate(tmp_path: Path, record_property: Record) -> None:
 
 def test_kill9(tmp_path: Path, record_property: Record) -> None:
     judge(kill9.run(tmp_path, SEED, QUICK_KILLS), record_property)
+
+
+def test_resume(tmp_path: Path, record_property: Record) -> None:
+    judge(resume.run(tmp_path, SEED, QUICK_RESUMED_BYTES, QUICK_CUTS), record_property)
 
 
 def test_slow(tmp_path: Path, record_property: Record) -> None:
