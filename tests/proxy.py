@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 READ_BYTES: Final = 64 * 1024
 PIECE_BYTES: Final = 16 * 1024
 
+LATE_S: Final = 0.03
+
 UnderWay = asyncio.Queue[tuple[float, bytes]]
 """When a piece arrives, and the piece; b"" at the end."""
 
@@ -111,8 +113,8 @@ class Line:
                     room = asyncio.Semaphore(self._holds())
                     group.create_task(self._take(reader, under_way, room))
                     group.create_task(self._deliver(under_way, room, writer, way))
-        except* OSError:
-            pass
+        except* (OSError, asyncio.CancelledError):
+            pass  # a cut, or the end of the proxy
         finally:
             for writer in (near_writer, far_writer):
                 self._writers.discard(writer)
@@ -120,7 +122,7 @@ class Line:
 
     def _holds(self) -> int:
         """How many pieces are on the line at a time."""
-        return max(4, int(self.rate * self.delay_s) // PIECE_BYTES)
+        return max(4, int(self.rate * (self.delay_s + 2 * LATE_S)) // PIECE_BYTES)
 
     async def _take(
         self, reader: asyncio.StreamReader, under_way: UnderWay, room: asyncio.Semaphore
@@ -130,11 +132,13 @@ class Line:
         while data := await reader.read(PIECE_BYTES):
             await room.acquire()
             now = self._loop.time()
-            free_at = max(free_at, now) + (len(data) / self.rate if self.rate else 0.0)
+            # This program wakes up late now and then; a line does not rest for that.
+            free_at = max(free_at, now - LATE_S) + (len(data) / self.rate if self.rate else 0.0)
             if free_at - now > 0.002:
                 await asyncio.sleep(free_at - now)
-            under_way.put_nowait((free_at + self.delay_s, data))
-        under_way.put_nowait((free_at + self.delay_s, b""))
+            # From when it came, never before: being late may not shorten the way.
+            under_way.put_nowait((max(free_at, now) + self.delay_s, data))
+        under_way.put_nowait((max(free_at, self._loop.time()) + self.delay_s, b""))
 
     async def _deliver(
         self,

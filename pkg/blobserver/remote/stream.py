@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -180,7 +180,7 @@ class Stream:
         length: int | None = None,
         *,
         priority: int = wire.NORMAL,
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk]:
         """Yield the content of a file or bytes blob from `offset`, in order, holes as such.
 
         Raises NotFound, Corrupt, Unavailable where it can't go on: what came before is right.
