@@ -220,7 +220,12 @@ def test_an_interrupted_run_says_so_and_the_next_goes_on(
     slow_server.open_for = 2  # discovery, and one upload
     program = [sys.executable, "-c", "from peatkeep.cli.put import main; main()", "file", "."]
     with subprocess.Popen(
-        program, env=environ, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        program,
+        env=environ | {"PK_STREAM": "0"},  # the server counts requests
+        cwd=tree,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert slow_server.waiting.wait(20)
         process.send_signal(signal.SIGINT)

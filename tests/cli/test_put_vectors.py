@@ -61,6 +61,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
                 "CAMLI_CONFIG_DIR": str(top / "config"),
                 "CAMLI_SECRET_RING": str(server.secring),
                 "CAMLI_CACHE_DIR": str(cache_dir),
+                "PK_STREAM": "0",  # requests alone are recorded
                 **{
                     key: filled(value, places, known)
                     for key, value in (run.get("env") or {}).items()

@@ -92,7 +92,7 @@ def test_reindexing_names_the_first_blobs_that_are_refused(
     caplog.set_level(logging.INFO, "peatkeep.server")
     with Topology(config(prefixes | {"/index/": Prefix("storage-index", args)})):
         said = caplog.messages
-    assert "/index/ refuses 30 blobs" in said
+    assert "the index refuses 30 blobs" in said
     assert sum("refuses sha" in line for line in said) == 20
 
 
