@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,16 @@ def echoing() -> Iterator[Line]:
 
         def serve() -> None:
             connection, _ = server.accept()
-            with connection:
+            with connection, suppress(ConnectionError):  # the line ends by a reset
                 while data := connection.recv(65536):
                     connection.sendall(data)
 
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve)
+        thread.start()
         port = server.getsockname()[1]
         with line_to(f"http://127.0.0.1:{port}", delay_s=DELAY_S, rate=2e7) as line:
             yield line
+        thread.join()
 
 
 def test_the_line_is_never_shorter_than_it_says(echoing: Line) -> None:
