@@ -159,14 +159,16 @@ def main(words: list[str]) -> int:
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/peatkeep-bench"))
     parser.add_argument("--repeat", type=int, default=1, help="the median of so many runs counts")
     parser.add_argument("--storage", choices=KINDS, default=KINDS[0], help="the server's store")
+    parser.add_argument("--plain-http", action="store_true", help="requests alone, no stream")
     options = parser.parse_args(words)
-    Peatkeep.storage = options.storage
+    Peatkeep.storage, Peatkeep.stream = options.storage, not options.plain_http
     install_missing()
     works = [work for work in WORKS if not options.work or work.name in options.work]
     options.folder.mkdir(parents=True, exist_ok=True)
     results = measure_all(works, options.folder, options.repeat)
     print(table([row(work, results) for work in works]))
-    print(f"peatkeep: server and client over plain HTTP, the store is {options.storage}.")
+    line = "plain HTTP" if options.plain_http else "the stream where there is much to send"
+    print(f"peatkeep: server and client over {line}, the store is {options.storage}.")
     print("* Perkeep's time is taken as restic's in this run times the factor once measured.")
     print("x: how many times as fast as that program. MB: VmHWM summed over client and server.")
     return 0

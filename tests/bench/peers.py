@@ -53,10 +53,11 @@ def measure(words: list[str], environ: Mapping[str, str], folder: Path) -> Measu
 
 
 class Peatkeep(Peer):
-    """Client and server over plain HTTP on loopback, as after a first start."""
+    """Client and server on loopback, as after a first start."""
 
     name = "peatkeep"
     storage = ""  # the kind of store; empty: the default of a first start
+    stream = True  # whether the clients may use the stream; else requests alone
 
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(folder)
@@ -65,19 +66,24 @@ class Peatkeep(Peer):
         self.ref = ""
 
     def put(self, path: Path) -> Measured:
-        done = self.machine.run("pk-put", "file", path)
+        done = self.machine.run("pk-put", "file", path, environ=self._line)
         self.ref = done.last_word
         return Measured(done.elapsed_s, done.peak_bytes + self.server.peak.poll())
 
     def get(self, out: Path) -> Measured:
         # A get on another machine: what putting cached there is not here.
         cache = self.machine.home.parent / "fresh cache"
-        done = self.machine.run("pk-get", "-o", out, self.ref, environ={"PK_CACHE_DIR": str(cache)})
+        environ = {"PK_CACHE_DIR": str(cache), **self._line}
+        done = self.machine.run("pk-get", "-o", out, self.ref, environ=environ)
         shutil.rmtree(cache, ignore_errors=True)
         return Measured(done.elapsed_s, done.peak_bytes + self.server.peak.poll())
 
     def close(self) -> None:
         self.server.stop()
+
+    @property
+    def _line(self) -> dict[str, str]:
+        return {} if self.stream else {"PK_STREAM": "0"}
 
 
 class Restic(Peer):
