@@ -222,6 +222,8 @@ def test_an_interrupted_run_says_so_and_the_next_goes_on(
     with subprocess.Popen(
         program,
         env=environ | {"PK_STREAM": "0"},  # the server counts requests
+        # A shell in the background has its children ignore interrupts, and theirs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         cwd=tree,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
