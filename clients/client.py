@@ -72,7 +72,7 @@ class Client:
         note: Note = lambda _: None,
     ) -> None:
         self.server = server
-        self._line = line if _wants_stream(environ or {}) else None
+        self._line = line if places.wants_stream(environ or {}) else None
         self.config = config
         self._cache_dir = cache_dir
         self._environ = environ or {}
@@ -289,7 +289,3 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _wants_stream(environ: Mapping[str, str]) -> bool:
-    return not environ.get("PK_STREAM") or places.switch(environ, "PK_STREAM")

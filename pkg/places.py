@@ -39,6 +39,11 @@ def switch(environ: Mapping[str, str], *names: str) -> bool:
     return False
 
 
+def wants_stream(environ: Mapping[str, str]) -> bool:
+    """Whether `PK_STREAM` lets clients use the stream, which it does unless it says no."""
+    return not environ.get("PK_STREAM") or switch(environ, "PK_STREAM")
+
+
 def home(environ: Mapping[str, str]) -> Path:
     """Return the home directory. Raises ConfigError when HOME is not set."""
     if not environ.get("HOME"):

@@ -79,8 +79,7 @@ def line_of() -> "Line | None":
 
     context = click.get_current_context(silent=True)
     meta = context.meta if context is not None else {}
-    wants = not os.environ.get("PK_STREAM") or places.switch(os.environ, "PK_STREAM")
-    if meta.get("plain_http") or not wants:
+    if meta.get("plain_http") or not places.wants_stream(os.environ):
         return None
     return Line(meta.get("compress"), meta.get("limit_up"), meta.get("limit_down"))
 

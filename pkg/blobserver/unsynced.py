@@ -1,11 +1,12 @@
-"""What was written and waits for its sync, in combinators that keep rows about blobs."""
+"""What was written and waits for its sync: in combinators that keep rows about blobs, and in
+stores to which blobs are uploaded."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, TypeVar
 
-from ..blob import Ref
+from ..blob import Ref, SizedRef
 
 T = TypeVar("T")
 
@@ -87,3 +88,32 @@ class Unsynced(Generic[T]):
         finally:
             with self.lock:
                 self._watches[:] = [one for one in self._watches if one is not removed]
+
+
+class Held:
+    """Whole blobs in memory until a sync uploads them. Safe to use from many threads.
+
+    For stores where what is uploaded is durable and seen at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blobs: dict[Ref, bytes] = {}
+
+    def add(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
+        batch = [(ref, bytes(data)) for ref, data in blobs]
+        with self._lock:
+            self._blobs.update(batch)
+        return [SizedRef(ref, len(data)) for ref, data in batch]
+
+    def upload(self, receive_many: Callable[[Iterable[tuple[Ref, bytes]]], object]) -> None:
+        """Hand everything on. What could not be stored stays, for the next call."""
+        with self._lock:
+            batch = dict(self._blobs)
+        receive_many(batch.items())
+        self.drop(batch)
+
+    def drop(self, refs: Iterable[Ref]) -> None:
+        with self._lock:
+            for ref in refs:
+                self._blobs.pop(ref, None)

@@ -12,6 +12,7 @@ from ...blob import MAX_BLOB_SIZE, Ref, SizedRef, parse_ref
 from ...errors import Corrupt, Forbidden, NotFound, ReadOnly, StoreError
 from ..fanout import streamed_by_ref
 from ..storage import Generation, Storage, StreamedBlob, check_range
+from ..unsynced import Held
 from .bucket import OWN_FOLDER, Bucket, Entry
 
 GENERATION_KEY: Final = OWN_FOLDER + "generation"
@@ -39,7 +40,7 @@ class Objects(Storage):
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._lock = threading.Lock()
-        self._unsynced: dict[Ref, bytes] = {}
+        self._held = Held()
         self._verified: OrderedDict[Ref, Entry] = OrderedDict()
 
     @classmethod
@@ -133,19 +134,11 @@ class Objects(Storage):
 
     def write_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         """Keeps the blobs in memory until `sync`."""
-        batch = [(ref, bytes(data)) for ref, data in blobs]
-        with self._lock:
-            self._unsynced.update(batch)
-        return [SizedRef(ref, len(data)) for ref, data in batch]
+        return self._held.add(blobs)
 
     def sync(self) -> None:
         """Upload what was written. What could not be stays, for the next call."""
-        with self._lock:
-            batch = dict(self._unsynced)
-        self.receive_many(batch.items())
-        with self._lock:
-            for ref in batch:
-                self._unsynced.pop(ref, None)
+        self._held.upload(self.receive_many)
 
     def receive_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         """Upload side by side. When one fails, some of the others are stored all the same."""
@@ -156,9 +149,9 @@ class Objects(Storage):
 
     def remove(self, refs: Iterable[Ref]) -> None:
         gone = list(dict.fromkeys(refs))
+        self._held.drop(gone)
         with self._lock:
             for ref in gone:
-                self._unsynced.pop(ref, None)
                 self._verified.pop(ref, None)
         if gone:
             self._bucket.delete(gone)

@@ -16,6 +16,7 @@ from ...errors import Corrupt, Forbidden, Invalid, NotFound, StoreError, Unavail
 from ...sorted.options import Options
 from .. import framing
 from ..storage import Generation, Storage
+from ..unsynced import Held
 from .discovery import Discovery, discover
 from .line import Line
 from .multipart import upload_body
@@ -84,7 +85,7 @@ class Remote(Storage):
         self._prefix = prefix
         self._has_multi_get = has_multi_get
         self._generation = generation
-        self._unsynced: dict[Ref, bytes] = {}
+        self._held = Held()
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -279,19 +280,11 @@ class Remote(Storage):
 
         `receive_many` is the way to bring more than fits there.
         """
-        batch = [(ref, bytes(data)) for ref, data in blobs]
-        with self._lock:
-            self._unsynced.update(batch)
-        return [SizedRef(ref, len(data)) for ref, data in batch]
+        return self._held.add(blobs)
 
     def sync(self) -> None:
         """Upload what was written. What could not be stays, for the next call."""
-        with self._lock:
-            batch = dict(self._unsynced)
-        self.receive_many(batch.items())
-        with self._lock:
-            for ref in batch:
-                self._unsynced.pop(ref, None)
+        self._held.upload(self.receive_many)
 
     def receive_many(self, blobs: Iterable[Blob]) -> list[SizedRef]:
         """Upload in batches, several at once. Returns when all are durable on the server.
@@ -375,9 +368,7 @@ class Remote(Storage):
     def remove(self, refs: Iterable[Ref]) -> None:
         asked = iter(dict.fromkeys(refs))
         while page := list(islice(asked, REMOVE_LIMIT)):
-            with self._lock:
-                for ref in page:
-                    self._unsynced.pop(ref, None)
+            self._held.drop(page)
             body = "&".join(f"blob{number}={ref}" for number, ref in enumerate(page, 1))
             response = self.transport.request(
                 "POST", self._root + "remove", body=body.encode(), headers=FORM
