@@ -149,7 +149,8 @@ class Upkeep:
 
 
 def _log_report(what: str, report: Report) -> None:
-    log.info("%s: done, %d blobs read", what, report.blobs_count)
+    if report.blobs_count:  # a new server's store is empty: no news for whoever starts it
+        log.info("%s: done, %d blobs read", what, report.blobs_count)
     if report.refused:
         log.warning("the index refuses %d blobs", len(report.refused))
     for ref in sorted(report.refused)[:20]:
