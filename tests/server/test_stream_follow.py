@@ -74,6 +74,7 @@ def test_many_arrivals_come_in_several_messages(
 
 
 def test_after_a_cut_a_subscriber_goes_on_where_it_was(server: RunningServer) -> None:
+    """Nothing is missed; what was told shortly before the cut may be told again (STREAM.md)."""
     with streaming(server) as client:
         first(client, TOPIC_BLOBS)
         seen = put(server, 5)
@@ -84,7 +85,8 @@ def test_after_a_cut_a_subscriber_goes_on_where_it_was(server: RunningServer) ->
         assert welcome.cursor == cursor
         later = put(server, 1)
         told = arrivals(client, set(missed | later))
-        assert {found.ref for each in told for found in each.blobs} == set(missed | later)
+        refs = {found.ref for each in told for found in each.blobs}
+        assert set(missed | later) <= refs <= set(seen | missed | later)
 
 
 @pytest.mark.parametrize("cursor", [b"x", b"n" * 24, b"n" * 1000])
