@@ -11,6 +11,7 @@ from ...blob import MAX_BLOB_SIZE, Ref, SizedRef
 from ...errors import StoreError, TooLarge, Unavailable
 from .. import wire
 from ..framing import Found
+from .attempts import Attempts
 from .dialogue import REFS_AT_ONCE, Dialogue, Question, Upload
 from .line import FREE_LINE, Line
 from .link import Bell, Link, open_link
@@ -25,12 +26,6 @@ UNANSWERED_BYTES: Final = 16 * 1024 * 1024
 
 IDLE_S: Final = 60.0
 """A stream that is not used for so long is closed; the next use opens it again."""
-
-MOST_FRUITLESS: Final = 10
-"""Connections in a row that are cut before they have brought anything, until we give up."""
-
-BROKEN_OFF_COUNTS: Final = 3
-"""As so many counts one that lasted, and on which the server did not do its part."""
 
 CLOSE_WAIT_S: Final = 2.0
 
@@ -287,7 +282,7 @@ class Stream:
         except Unavailable as error:
             if not self.connections:
                 raise
-            return self._connect_again(1, error.reason)
+            return self._connect_again(self._transport.retry_waits_s, error.reason)
 
     def _begin(self) -> None:
         self._used_at = time.monotonic()
@@ -312,14 +307,13 @@ class Stream:
 
     def _converse(self, link: Link) -> None:
         up, down = Pace(self._line.up_bytes_s), Pace(self._line.down_bytes_s)
-        fruitless = 0
+        attempts = Attempts(self._transport.retry_waits_s)
         while True:
             answers = self._dialogue.answers
             ended = link.run(self, self._bell, up, down)
-            if self._dialogue.answers > answers:
-                fruitless = 0
-            else:
-                fruitless += BROKEN_OFF_COUNTS if ended.was_broken_off else 1
+            waits_s = attempts.after(
+                brought=self._dialogue.answers > answers, was_broken_off=ended.was_broken_off
+            )
             with self._lock:
                 self._dialogue.cut()
                 if self._is_closed:
@@ -329,7 +323,7 @@ class Stream:
                     self._thread = None
                     return
             try:
-                link = self._connect_again(fruitless, ended.reason)
+                link = self._connect_again(waits_s, ended.reason)
             except StoreError as error:
                 with self._lock:
                     self._end(error)
@@ -337,13 +331,10 @@ class Stream:
             with self._lock:
                 self._begin()
 
-    def _connect_again(self, fruitless: int, reason: str) -> Link:
-        """fruitless: how many connections in a row brought nothing."""
+    def _connect_again(self, waits_s: Iterable[float], reason: str) -> Link:
+        """waits_s: before each try."""
         failure: StoreError = Unavailable("use", self, reason or "the server closed it")
-        if fruitless > MOST_FRUITLESS:
-            raise failure
-        waits_s = self._transport.retry_waits_s
-        for wait_s in waits_s if fruitless else (0.0, *waits_s):
+        for wait_s in waits_s:
             self._closing.wait(wait_s)
             if self._is_closed:
                 break
