@@ -8,14 +8,17 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.uri import WebSocketURI
 
 from ...errors import Forbidden, StoreError, Unavailable, Unsupported
+from .cutting import Cutter
 
 if TYPE_CHECKING:
     from .address import Address
 
 NORMAL_CLOSE: Final = 1000
+_BLANK_LINE: Final = b"\r\n\r\n"
 
 _REFUSALS: Final = {401: Forbidden, 403: Forbidden, 429: Unavailable}
 
@@ -44,26 +47,58 @@ class WebSocket:
         if authorization:
             request.headers["Authorization"] = authorization
         self._protocol.send_request(request)
+        self._cutter = Cutter(message_bytes)
+        self._was_opened = False
+        self._tail = b""  # of the answer to the handshake, as far as it has come
         self._fragments: list[bytes] = []
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take bytes from the socket, b"" at their end; returns the messages that are whole.
 
-        Raises why the handshake was refused: Forbidden, Unsupported (no websocket there),
-        Unavailable.
+        `data` may be overwritten then. Raises why the handshake was refused: Forbidden,
+        Unsupported (no websocket there), Unavailable.
         """
+        messages: list[bytes] = []
+        if not len(data):
+            self._give(data, messages)
+            return messages
+        if not self._was_opened:
+            data = self._shake_hands(data, messages)
+        # Past the library, whose parser copies three times and costs as much as all the rest.
+        for is_message, piece in self._cutter.cut(data):
+            if not is_message:
+                self._give(piece, messages)
+            elif self.is_open:
+                messages.append(cast("bytes", piece))  # or a bytearray, which nobody changes
+        return messages
+
+    def _shake_hands(self, data: bytes | memoryview, messages: list[bytes]) -> bytes | memoryview:
+        """Give the library the answer to the handshake; returns what follows it."""
+        seen = self._tail + data
+        self._tail = seen[1 - len(_BLANK_LINE) :]
+        found = seen.find(_BLANK_LINE)
+        answer_bytes = len(data)
+        if found >= 0:
+            answer_bytes -= len(seen) - found - len(_BLANK_LINE)
+        self._give(data[:answer_bytes], messages)
+        self._was_opened = self.is_open
+        if not self._was_opened and answer_bytes < len(data):
+            self._give(data[answer_bytes:], messages)  # why it was refused
+            return b""
+        return data[answer_bytes:]
+
+    def _give(self, data: bytes | bytearray | memoryview, messages: list[bytes]) -> None:
+        """Leave bytes, or the end of all, to the library."""
         protocol = self._protocol
         if len(data):
             protocol.receive_data(data)  # type: ignore[arg-type]  # it is only appended
         else:
             protocol.receive_eof()
-        messages: list[bytes] = []
         for event in protocol.events_received():
             if isinstance(event, Frame):
                 self._take(event, messages)
         if protocol.handshake_exc is not None:
             raise self._refusal(protocol.handshake_exc)
-        return messages
 
     def _take(self, frame: Frame, messages: list[bytes]) -> None:
         if frame.opcode not in (Opcode.BINARY, Opcode.CONT):
@@ -93,12 +128,12 @@ class WebSocket:
     @property
     def is_open(self) -> bool:
         """Whether messages may be sent: the handshake is done, and nobody has closed."""
-        return self._protocol.state.name == "OPEN"
+        return self._protocol.state is State.OPEN
 
     @property
     def is_over(self) -> bool:
         """Whether nothing comes any more."""
-        return self._protocol.state.name in ("CLOSING", "CLOSED")
+        return self._protocol.state in (State.CLOSING, State.CLOSED)
 
     @property
     def has_farewell(self) -> bool:

@@ -1,0 +1,83 @@
+"""Where the frames of a websocket end, as its client sees them (RFC 6455, 5.2). Pure."""
+
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+WHOLE_BINARY: Final = 0x82
+"""The first byte of a binary message in one frame: FIN, and the opcode."""
+
+_FIN: Final = 0x80
+_OPCODE: Final = 0x0F
+_FIRST_CONTROL: Final = 8
+_MEDIUM, _LARGE = 126, 127  # the length follows in 2 or 8 bytes
+_MEDIUM_LENGTH: Final = struct.Struct(">H")
+_LARGE_LENGTH: Final = struct.Struct(">Q")
+
+
+class Cut(NamedTuple):
+    """A whole message, or (is_message False) bytes of some other frame, its head included."""
+
+    is_message: bool
+    data: bytes | bytearray | memoryview
+
+
+class Cutter:
+    """Takes whole binary messages out of what a server sends; all else is for a parser.
+
+    message_bytes: a longer message is left to the parser, which refuses it by its head.
+    """
+
+    def __init__(self, message_bytes: int) -> None:
+        self._message_bytes = message_bytes
+        self._head = b""  # of a frame, where it was cut off
+        self._left_bytes = 0  # of the frame that has begun
+        self._message: bytearray | None = None  # what has come of it, if that is one
+        self._is_fragmented = False
+
+    def cut(self, data: bytes | memoryview) -> Iterator[Cut]:
+        """Yield what these bytes bring, in order. `data` may be overwritten when all is taken."""
+        view = memoryview(self._head + data if self._head else data)
+        self._head = b""
+        while len(view):
+            if not self._left_bytes:
+                head_bytes = self._begin(view)
+                if not head_bytes:
+                    self._head = bytes(view)
+                    return
+                if self._message is not None:
+                    view = view[head_bytes:]
+            piece = view[: self._left_bytes]
+            view = view[self._left_bytes :]
+            self._left_bytes -= len(piece)
+            message = self._message
+            if message is None:
+                yield Cut(False, piece)
+            elif not message and not self._left_bytes:
+                yield Cut(True, bytes(piece))
+            else:
+                message += piece
+                if not self._left_bytes:
+                    yield Cut(True, message)
+
+    def _begin(self, view: memoryview) -> int:
+        """A frame begins: returns the length of its head; 0 where that is cut off."""
+        if len(view) < 2:
+            return 0
+        first, size, head_bytes = view[0], view[1], 2
+        if size in (_MEDIUM, _LARGE):  # else it has one byte, or is masked, which is wrong
+            length = _MEDIUM_LENGTH if size == _MEDIUM else _LARGE_LENGTH
+            head_bytes += length.size
+            if len(view) < head_bytes:
+                return 0
+            (size,) = length.unpack_from(view, 2)
+        is_whole = first == WHOLE_BINARY and not self._is_fragmented
+        if first & _OPCODE < _FIRST_CONTROL:
+            self._is_fragmented = not first & _FIN
+        if is_whole and 0 < size <= self._message_bytes and view[1] < _FIN:
+            self._message = bytearray()
+            self._left_bytes = size
+        else:
+            self._message = None
+            self._left_bytes = head_bytes + size
+        return head_bytes

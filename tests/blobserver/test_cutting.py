@@ -1,0 +1,84 @@
+"""Frames of a websocket, cut out of what comes in pieces of any length."""
+
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peatkeep.blobserver.remote.cutting import Cutter
+
+LIMIT = 70_000
+WHOLE, FIRST, NEXT, LAST, TEXT, PING = 0x82, 0x02, 0x00, 0x80, 0x81, 0x89
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126)) + struct.pack(">H", size) + payload
+    return bytes((first, 127)) + struct.pack(">Q", size) + payload
+
+
+def cut(pieces: list[bytes]) -> tuple[list[bytes], bytes]:
+    """The messages, and all other bytes."""
+    cutter = Cutter(LIMIT)
+    messages, others = [], b""
+    for piece in pieces:
+        scratch = bytearray(piece)
+        for is_message, data in cutter.cut(memoryview(scratch)):
+            if is_message:
+                messages.append(data)
+            else:
+                others += data
+        scratch[:] = bytes(len(scratch))  # as a buffer that is used again
+    return [bytes(message) for message in messages], others
+
+
+payloads = st.one_of(
+    st.binary(max_size=300),
+    st.builds(lambda size: bytes(range(256)) * (size // 256 + 1), st.sampled_from([300, 66_000])),
+)
+
+
+@given(
+    frames=st.lists(st.tuples(st.sampled_from([WHOLE, WHOLE, TEXT, PING]), payloads), max_size=8),
+    cuts=st.lists(st.integers(0, 200_000), max_size=12),
+)
+def test_frames_that_are_cut_anywhere_come_out_whole(
+    frames: list[tuple[int, bytes]], cuts: list[int]
+) -> None:
+    wire = b"".join(frame(first, payload) for first, payload in frames)
+    borders = [0, *sorted(min(at, len(wire)) for at in cuts), len(wire)]
+    messages, others = cut([wire[a:b] for a, b in pairwise(borders)])
+    is_taken = [first == WHOLE and payload != b"" for first, payload in frames]
+    assert messages == [p for (_, p), taken in zip(frames, is_taken, strict=True) if taken]
+    assert others == b"".join(
+        frame(*each) for each, taken in zip(frames, is_taken, strict=True) if not taken
+    )
+
+
+def test_a_message_in_fragments_is_left_to_the_parser() -> None:
+    wire = frame(FIRST, b"a") + frame(PING, b"?") + frame(NEXT, b"b") + frame(LAST, b"c")
+    assert cut([wire + frame(WHOLE, b"d")]) == ([b"d"], wire)
+
+
+def test_a_message_among_fragments_is_left_to_the_parser() -> None:
+    wire = frame(FIRST, b"a") + frame(WHOLE, b"b")
+    assert cut([wire]) == ([], wire)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(struct.pack(">BBQ", WHOLE, 127, LIMIT + 1), id="too-long"),
+        pytest.param(struct.pack(">BBQ", WHOLE, 127, 2**64 - 1), id="longest"),
+        pytest.param(bytes((WHOLE, 0x83)), id="masked"),
+        pytest.param(bytes((0xC2, 3)), id="reserved"),
+    ],
+)
+def test_a_frame_that_is_wrong_is_left_to_the_parser_at_once(head: bytes) -> None:
+    assert cut([head]) == ([], head)
+    assert cut([bytes([byte]) for byte in head + b"abc"]) == ([], head + b"abc")
