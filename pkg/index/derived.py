@@ -11,7 +11,7 @@ from typing import Final
 from ..blob import Ref
 from ..schema.claims import ADD_ATTRIBUTE, SET_ATTRIBUTE
 from ..sorted.kv import MAX_KEY_SIZE
-from .rows import SCHEMA_MIME, Row, esc, unesc
+from .rows import DATED, SCHEMA_MIME, Row, esc, unesc
 from .words import ends_of, is_ref, words_of
 
 DERIVED_KEY: Final = b"pk|derived"
@@ -102,6 +102,10 @@ def _of_file_times(key: bytes, _: bytes) -> list[Row]:
     return [(dirty_key(key.decode().split("|")[1]), b"")]
 
 
+def _of_dated(key: bytes, _: bytes) -> list[Row]:
+    return [(dirty_key(key[len(DATED) :].decode()), b"")]
+
+
 def _of_child(key: bytes, _: bytes) -> list[Row]:
     directory, child = key.decode().split("|")[1:]
     return [(f"pk|parent|{child}|{directory}".encode(), b"")]
@@ -148,6 +152,7 @@ def mime_prefix(mime: str) -> bytes:
 
 
 _BY_KIND: Final = {
+    b"pk|da": _of_dated,
     b"claim": _of_claim,
     b"delet": _of_deletion,
     b"filet": _of_file_times,

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from ..blob import Ref, parse_ref
 from .attributes import Attributes, Place, attributes_of, place_of, place_of_file
+from .clips import is_clip
 from .rows import Meta
 from .snapshot import kept
 from .view import View
@@ -162,6 +163,8 @@ class _Walk:
             return
         name = info.name.decode("utf-8", "replace")
         description["dir"] = {"fileName": name, "size": info.size, "wholeRef": None}
+        if (dated := self._view.dated(ref)) is not None:
+            description["dir"]["dated"] = dated
         children = list(self._view.children(ref, self._request.max_dir_children))
         if children:
             description["dirChildren"] = children
@@ -175,13 +178,15 @@ def _add_file(view: View, ref: Ref, description: Json) -> None:
     if info.mime:
         file["mimeType"] = info.mime
     file |= zip(("time", "modTime"), view.file_times(ref), strict=False)
+    if (dated := view.dated(ref)) is not None:
+        file["dated"] = dated
     file["wholeRef"] = info.whole_ref
     description["file"] = file
     if info.mime.startswith("image/"):
         size = view.image_size(ref)
         if size is not None:
             description["image"] = {"width": size[0], "height": size[1]}
-    if info.mime.startswith("audio/") and info.whole_ref is not None:
+    if is_clip(info.mime) and info.whole_ref is not None:
         tags = view.media_tags(info.whole_ref)
         if tags:
             description["mediaTags"] = tags

@@ -14,7 +14,7 @@ from ..schema.directory import directory_members
 from ..schema.parse import Schema, parse_decoded
 from ..schema.signing import Verification, verify
 from ..schema.times import format_time
-from .files import file_rows
+from .files import file_rows, named_ns
 from .mime import BLOB_HEAD_SIZE, sniff
 from .rows import (
     LOOKUP_ATTRIBUTES,
@@ -23,6 +23,7 @@ from .rows import (
     FileInfo,
     Row,
     claim_row,
+    dated_row,
     deleted_row,
     edge_row,
     file_info_row,
@@ -148,11 +149,11 @@ def _rows(ref: Ref, blob: _Read, blobs: _Tracker, zone: tzinfo) -> tuple[list[Ro
     elif schema.type == "file":
         return file_rows(ref, schema, blobs, zone), None
     elif schema.type == "directory":
-        return _directory(ref, schema, blobs), None
+        return _directory(ref, schema, blobs, zone), None
     return [], None
 
 
-def _directory(ref: Ref, schema: Schema, blobs: _Tracker) -> list[Row]:
+def _directory(ref: Ref, schema: Schema, blobs: _Tracker, zone: tzinfo) -> list[Row]:
     children: list[Ref] = []
     try:
         for child in directory_members(blobs, schema):
@@ -165,7 +166,12 @@ def _directory(ref: Ref, schema: Schema, blobs: _Tracker) -> list[Row]:
         return []  # not a directory that can be listed: stored all the same
     info = FileInfo(len(children), schema.file_name, "", None)
     rows = [(f"dirchild|{ref}|{child}".encode(), b"1") for child in dict.fromkeys(children)]
-    return [file_info_row(ref, info), *rows]
+    named = named_ns(info.name, None, zone)
+    return [
+        file_info_row(ref, info),
+        *rows,
+        *([] if named is None else [dated_row(ref, named)]),
+    ]
 
 
 def _claim(ref: Ref, blob: _Read, blobs: _Tracker) -> tuple[list[Row], Claim | None]:

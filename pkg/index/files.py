@@ -10,13 +10,15 @@ from ..errors import Corrupt, Invalid
 from ..schema.filereader import FileReader, Leaf
 from ..schema.parse import Part, Schema
 from ..schema.times import format_time
+from .clips import NOTHING, Clip, clip_row, is_clip, is_looked_into, read_clip
 from .media.audio import media_tags
 from .media.exif import Exif, coordinates, read_exif, taken_ns
+from .media.names import days_named
 from .media.sizes import picture_size
 from .media.tiff import ASCII, UNDEFINED, Rational, Tag
 from .media.zones import zone_at
 from .mime import FILE_HEAD_SIZE, sniff
-from .rows import FileInfo, Row, esc, file_info_row
+from .rows import FileInfo, Row, dated_row, esc, file_info_row
 from .sources import Source
 
 MAX_HOLE_SIZE: Final = 16 * 1024**3
@@ -46,13 +48,31 @@ def file_rows(ref: Ref, schema: Schema, blobs: Source, zone: tzinfo) -> list[Row
         file_info_row(ref, FileInfo(content.size, name, mime, whole_ref)),
         (f"wholetofile|{whole_ref}|{ref}".encode(), b"1"),
     ]
+    taken_ns = None
     if mime.startswith("image/"):
         rows += _picture_rows(ref, whole_ref, content, times_ns, zone)
-    elif mime.startswith("audio/"):
-        for tag, value in media_tags(content).items():
-            rows.append((f"mediatag|{whole_ref}|{tag}".encode(), esc(value).encode()))
+    elif is_clip(mime):
+        clip_rows, clip = _clip_rows(whole_ref, content, mime)
+        rows += clip_rows
+        taken_ns = clip.taken_ns
+    # What a picture tells is among the times by now; a name counts only for what tells nothing.
+    if taken_ns is None and len(times_ns) == (modified is not None):
+        taken_ns = named_ns(name, modified, zone)
+    if taken_ns is not None:
+        rows.append(dated_row(ref, taken_ns))
     rows.append((f"filetimes|{ref}".encode(), _times_text(times_ns)))
     return rows
+
+
+def named_ns(name: bytes, modified_ns: int | None, zone: tzinfo) -> int | None:
+    """When it was, by the date in a name; None without one, or if the file's own time is then.
+
+    The time of a file that was changed on the day that its name tells is the more exact one.
+    """
+    days = days_named(name, zone)
+    if days is None or (modified_ns is not None and days.may_hold(modified_ns)):
+        return None
+    return days.first_ns
 
 
 def _times_text(times_ns: list[int]) -> bytes:
@@ -127,6 +147,19 @@ class _Content:
 
 def _leaf(part: Part) -> Leaf:
     return Leaf(part.blob_ref, part.offset, part.size, 0)
+
+
+# -- films and music ---------------------------------------------------------------------------
+
+
+def _clip_rows(whole_ref: Ref, content: _Content, mime: str) -> tuple[list[Row], Clip]:
+    """Tags as Perkeep has them, else rows of our own; and what else these tell."""
+    tags = media_tags(content) if mime.startswith("audio/") else {}
+    if tags:
+        keys = ((f"mediatag|{whole_ref}|{tag}".encode(), value) for tag, value in tags.items())
+        return [(key, esc(value).encode()) for key, value in keys], NOTHING
+    clip = read_clip(content) if is_looked_into(mime) else NOTHING
+    return [] if clip == NOTHING else [clip_row(whole_ref, clip)], clip
 
 
 # -- pictures -----------------------------------------------------------------------------------

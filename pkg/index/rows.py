@@ -9,7 +9,7 @@ from urllib.parse import quote_plus, unquote_to_bytes
 from ..blob import Ref, parse_ref
 from ..errors import Corrupt, Invalid
 from ..schema.claims import DEL_ATTRIBUTE, Claim
-from ..schema.times import parse_time
+from ..schema.times import format_time, parse_time
 from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE
 
 Row = tuple[bytes, bytes]
@@ -23,6 +23,7 @@ OWN: Final = b"pk|"
 LONG: Final = b"pk|long|"
 NEEDS: Final = b"pk|needs|"
 REFUSED: Final = b"pk|refused|"
+DATED: Final = b"pk|dated|"
 OWN_VERSION_KEY: Final = b"pk|version"
 OWN_VERSION: Final = b"1"
 STATE_KEY: Final = b"pk|state"
@@ -263,6 +264,15 @@ class FileInfo(NamedTuple):
 def file_info_row(ref: Ref, info: FileInfo) -> Row:
     value = f"{info.size}|{esc(info.name)}|{_esc_mime(info.mime)}|{info.whole_ref or ''}"
     return f"fileinfo|{ref}".encode(), value.encode()
+
+
+def dated_key(ref: str) -> bytes:
+    return DATED + ref.encode()
+
+
+def dated_row(ref: Ref, time_ns: int) -> Row:
+    """When a file or directory is from, by more than the time at which it was written."""
+    return dated_key(ref), format_time(time_ns).encode()
 
 
 def parse_file_info(value: bytes) -> FileInfo:

@@ -150,7 +150,7 @@ class Settler:
         """
         meta = self._view.meta(changed)
         kind = None if meta is None else meta.camli_type
-        if kind == "file":
+        if kind in ("file", "directory"):
             yield from self._having(("camliContent",), changed)
             return
         permanode = self._about(Ref.trusted(changed)) if kind == "claim" else changed

@@ -140,7 +140,7 @@ def _created_ns(
     found = _first_time(attributes, _STARTS)
     if found is None:
         content = _last_content(claims)
-        times = [] if content is None else view.file_times(content)
+        times = [] if content is None else view.times_of_content(content)
         found = parse_time(times[0]) if times else _first_time(attributes, _PUBLICATIONS)
     return modified_ns if found is None else found
 

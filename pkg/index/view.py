@@ -9,12 +9,14 @@ from ..blob import Ref
 from ..errors import Corrupt
 from ..schema.claims import Claim, in_order
 from ..sorted.kv import KeyValue
+from .clips import MEDIA, NOTHING, Clip, parse_clip
 from .fulltext import FullText
 from .rows import (
     LONG,
     FileInfo,
     Meta,
     Row,
+    dated_key,
     meta_key,
     parse_claim,
     parse_file_info,
@@ -164,26 +166,50 @@ class View:
         value = self._rows.get(f"filetimes|{ref}".encode())
         return unesc(value.decode()).split(",") if value else []
 
+    def dated(self, ref: str) -> str | None:
+        """When a film was taken, or what date the name of a file or directory tells."""
+        value = self._rows.get(dated_key(ref))
+        return None if value is None else value.decode()
+
+    def times_of_content(self, ref: str) -> list[str]:
+        """What dates a permanode with this content; the first counts."""
+        dated = self.dated(ref)
+        return self.file_times(ref) if dated is None else [dated]
+
+    def clip(self, whole_ref: str) -> Clip:
+        """What is known of a film, or of music that Perkeep has no rows for."""
+        value = self._rows.get(MEDIA + whole_ref.encode())
+        return NOTHING if value is None else parse_clip(value)
+
     def image_size(self, ref: str) -> tuple[int, int] | None:
+        """Width and height in pixels, also of a film."""
         value = self._rows.get(f"imagesize|{ref}".encode())
         if value is None:
-            return None
+            return self._size_of_film(ref)
         width, bar, height = value.decode().partition("|")
         if not (bar and width.isdecimal() and height.isdecimal()):
             raise Corrupt("read", "imagesize row", ref)
         return int(width), int(height)
 
+    def _size_of_film(self, ref: str) -> tuple[int, int] | None:
+        info = self.file_info(ref)
+        if info is None or info.whole_ref is None:
+            return None
+        tags = self.clip(info.whole_ref).tags
+        return (int(tags["width"]), int(tags["height"])) if "width" in tags else None
+
     def media_tags(self, whole_ref: str) -> dict[str, str]:
         prefix = f"mediatag|{whole_ref}|".encode()
-        return {
+        tags = {
             key[len(prefix) :].decode(): unesc(value.decode()) for key, value in self.scan(prefix)
         }
+        return tags or dict(self.clip(whole_ref).tags)
 
     def place_of_content(self, whole_ref: str) -> tuple[float, float] | None:
-        """Latitude and longitude in degrees, as a picture's EXIF data tell them."""
+        """Latitude and longitude in degrees, as a picture's EXIF data tell them, or a film."""
         value = self._rows.get(f"exifgps|{whole_ref}".encode())
         if value is None:
-            return None
+            return self.clip(whole_ref).place
         try:
             latitude, longitude = map(float, value.split(b"|"))
         except ValueError:

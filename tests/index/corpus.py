@@ -10,14 +10,18 @@ from typing import Any
 
 from peatkeep.blob import Ref
 from peatkeep.blobserver.memory import Memory
+from peatkeep.index.clips import MEDIA
 from peatkeep.index.derived import DERIVED_KEY, DERIVED_PREFIXES, SNAPSHOT_PREFIXES
 from peatkeep.index.index import Index, IndexRefused
+from peatkeep.index.rows import DATED
 from peatkeep.schema.keyring import read_ring
 from peatkeep.schema.signing import Signer
 from peatkeep.sorted.kv import KeyValue
 from peatkeep.sorted.memory import MemoryKeyValue
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "search"
+SEARCH_PREFIXES = (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES)
+FACT_PREFIXES = (DATED, MEDIA)
 OWNER_KEY_ID = "9047E1BC1FE6768F"
 
 Blob = tuple[Ref, bytes]
@@ -89,14 +93,17 @@ class World:
 
     def own_rows(self) -> list[Row]:
         """Those of ours that tell what waits, was refused, or is long."""
-        others = (b"pk|version", b"pk|state", DERIVED_KEY, *DERIVED_PREFIXES, *SNAPSHOT_PREFIXES)
+        others = (b"pk|version", b"pk|state", DERIVED_KEY, *SEARCH_PREFIXES, *FACT_PREFIXES)
         return [row for row in self.kv.prefixed(b"pk|") if not row[0].startswith(others)]
 
     def search_rows(self) -> list[Row]:
         """Those of ours that searches read, in step with the others."""
         self.index.settle()
-        prefixes = (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES)
-        return [row for row in self.kv.prefixed(b"pk|") if row[0].startswith(prefixes)]
+        return [row for row in self.kv.prefixed(b"pk|") if row[0].startswith(SEARCH_PREFIXES)]
+
+    def fact_rows(self) -> list[Row]:
+        """Those of ours that tell more of files than Perkeep's."""
+        return [row for row in self.kv.prefixed(b"pk|") if row[0].startswith(FACT_PREFIXES)]
 
     def restarted(self) -> "World":
         """The same rows and blobs after the process died without a word."""

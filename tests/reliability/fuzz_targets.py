@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.index.clips import CLIPS
+
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "schema"
 KEYS = VECTORS / "keys"
 
@@ -195,9 +197,11 @@ def make_multipart() -> Target:
 def make_media() -> Target:
     from datetime import UTC
 
+    from peatkeep.index.clips import clip_row, parse_clip, read_clip
     from peatkeep.index.media import exif_time_ns
     from peatkeep.index.media.audio import media_tags
     from peatkeep.index.media.exif import coordinates, read_exif
+    from peatkeep.index.media.names import days_named
     from peatkeep.index.media.sizes import picture_size
     from peatkeep.index.media.source import BytesSource
     from peatkeep.index.mime import sniff
@@ -208,6 +212,9 @@ def make_media() -> Target:
         size = picture_size(source)
         assert size is None or min(size) >= 0
         media_tags(source)
+        clip = read_clip(source)
+        assert parse_clip(clip_row("", clip)[1]) == clip
+        days_named(data[:60], UTC)
         exif = read_exif(source)
         if exif is not None:
             exif.tags()
@@ -266,6 +273,7 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x20meta\0\0\0\0\0\0\0\x10iprp\
 ID3 = b"ID3\3\0\0\0\0\0\x20TIT2\0\0\0\6\0\0\3title" + b"\0" * 12 + b"\xff\xfb\x90\0" + bytes(40)
 PICTURES = [TIFF, JPEG, PNG, b"GIF89a\x10\0\x20\0", HEIC, ID3]
 PICTURES += [
+    *CLIPS,
     b"<svg width='3cm' viewBox='0 0 4 5'>",
     b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(10),
 ]
