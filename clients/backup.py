@@ -4,13 +4,12 @@ import os
 import stat as modes
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..blob import Ref
-from ..errors import StoreError
+from ..errors import StoreError, Unavailable
 from ..schema.chunker import FIRST_CHUNK_SIZE
 from ..schema.directory import static_set_blobs
 from ..schema.names import target_members
@@ -21,6 +20,9 @@ from .files import FileOptions, FileStorer, StoredFile
 from .local import node_stat
 from .progress import Progress
 from .uploader import AnyUploader
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 READERS: Final = 3
 PENDING_FILES: Final = 100
@@ -33,8 +35,7 @@ the interpreter's lock cost more than reading, hashing and describing a small fi
 Report = Callable[[Ref | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(NamedTuple):
     """What a backup asks of its caller.
 
     is_ignored: whether a path is left out. stored: called once a file is durable on the server,
@@ -58,14 +59,14 @@ class Backup:
         cache: UploadCache,
         files: FileStorer,
         progress: Progress,
-        hooks: Hooks = Hooks(),
+        hooks: Hooks | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._uploader = uploader
         self._cache = cache
         self._files = files
         self._progress = progress
-        self._hooks = hooks
+        self._hooks = hooks or Hooks()
         self._clock_ns = clock_ns
         self._readers: ThreadPoolExecutor | None = None
         self._pending = threading.BoundedSemaphore(PENDING_FILES)
@@ -87,15 +88,22 @@ class Backup:
         stat = os.lstat(path)
         if self._hooks.is_ignored(path):
             return None
-        top = _Folder(b"", stat, 1, lambda _: None)
-        if modes.S_ISDIR(stat.st_mode):
+        folder, own_name = os.path.split(path)
+        is_folder = modes.S_ISDIR(stat.st_mode)
+        known = [None] if is_folder else self._known_refs(folder, [(own_name, stat)])
+        top = _Folder(b"", stat, known, lambda _: None)
+        if is_folder:
             self._walk(path, stat, top.reporter(0), name or path)
-        else:
-            known = self._cache.folder(os.path.dirname(path), self.options.form)
-            self._put_node(path, stat, known, top.reporter(0))
+        elif known[0] is None:
+            self._put_node(path, stat, top.reporter(0))
         self._wait_for_readers()
         self._uploader.drain()
         return top.members[0]
+
+    def stop(self) -> None:
+        """Have the `put` that runs raise soon; from any thread."""
+        self._failure = self._failure or Unavailable("put", "files", "stopped")
+        self._uploader.stop()
 
     def close(self) -> None:
         """End the reading threads; what they hold is not sent."""
@@ -118,13 +126,13 @@ class Backup:
                 self._progress.failed(error)
                 report(None)
                 continue
-            count = len(others) + len(folders)
-            folder = _Folder(path, stat, count, self._completer(report, name))
-            if not folder.members:
+            known = self._known_refs(path, others) + [None] * len(folders)
+            folder = _Folder(path, stat, known, self._completer(report, name))
+            if None not in known:
                 folder.complete()
-            known = self._cache.folder(path, self.options.form) if others else {}
             for number, (name, member) in enumerate(others):
-                self._put_node(os.path.join(path, name), member, known, folder.reporter(number))
+                if known[number] is None:
+                    self._put_node(os.path.join(path, name), member, folder.reporter(number))
             to_enter += reversed(
                 [
                     (os.path.join(path, name), member, folder.reporter(number), name)
@@ -147,7 +155,45 @@ class Backup:
                     continue
                 group = folders if modes.S_ISDIR(stat.st_mode) else others
                 group.append((entry.name, stat))
-        return sorted(others, key=_name), sorted(folders, key=_name)
+        by_name = itemgetter(0)
+        return sorted(others, key=by_name), sorted(folders, key=by_name)
+
+    def _known_refs(self, folder: bytes, members: Sequence["_Member"]) -> list[Ref | None]:
+        """The refs of those members that were put before and are unchanged, None for others."""
+        known = self._cache.folder(folder, self.options.form) if members else {}
+        refs: list[Ref | None] = []
+        count = size_bytes = 0
+        for name, stat in members:
+            remembered = known.get(name)
+            if remembered is None or not self._is_usable(remembered, stat):
+                refs.append(None)
+                continue
+            refs.append(remembered.ref)
+            if self._hooks.stored is None or self._is_told(folder, name, stat, remembered):
+                count += 1
+                size_bytes += stat.st_size
+        self._progress.files_done(count, size_bytes, unchanged=True)
+        return refs
+
+    def _is_usable(self, remembered: Remembered, stat: os.stat_result) -> bool:
+        options = self.options
+        if options.needs_whole and (not remembered.whole or options.exif_zone is not None):
+            return False  # the mtime by EXIF is not remembered
+        return modes.S_ISREG(stat.st_mode) and remembered.state == state_of(stat)
+
+    def _is_told(
+        self, folder: bytes, name: bytes, stat: os.stat_result, remembered: Remembered
+    ) -> bool:
+        """Tell the caller of a file that is stored already; False where that fails."""
+        assert self._hooks.stored is not None
+        whole = Ref.trusted(remembered.whole) if remembered.whole else None
+        stored = StoredFile(remembered.ref, stat.st_size, whole, stat.st_mtime_ns)
+        try:
+            self._hooks.stored(os.path.join(folder, name), stored)
+        except (OSError, StoreError) as error:
+            self._progress.failed(error)
+            return False
+        return True
 
     def _completer(self, report: Report, name: bytes) -> Callable[["_Folder"], None]:
         def complete(folder: _Folder) -> None:
@@ -168,51 +214,26 @@ class Backup:
         blobs = static_set_blobs([ref for ref in folder.members if ref is not None])
         text = encode({**members, "entries": blobs[-1][0]})
         blobs.append((Ref.of(text), text))
-        self._uploader.group().finish(blobs, self._problem_or_nothing)
+        if not all(self._cache.has(ref) for ref, _ in blobs):
+            self._uploader.group().finish(blobs, self._problem_or_nothing)
         return blobs[-1][0]
 
     # -- nodes ----------------------------------------------------------------------------------
 
-    def _put_node(
-        self,
-        path: bytes,
-        stat: os.stat_result,
-        known: Mapping[bytes, Remembered],
-        report: Report,
-    ) -> None:
+    def _put_node(self, path: bytes, stat: os.stat_result, report: Report) -> None:
         """Store what is no directory: a large file in a reading thread, all else at once."""
         if not modes.S_ISREG(stat.st_mode):
             report(self._put_special(path, stat))
-            return
-        remembered = known.get(os.path.basename(path))
-        if remembered is not None and self._is_usable(remembered, stat):
-            self._reuse(path, stat, remembered)
-            report(remembered.ref)
             return
         if stat.st_size <= SMALL_FILE_BYTES:
             report(self._read(path, stat))
             return
         self._pending.acquire()
         if self._readers is None:
+            from concurrent.futures import ThreadPoolExecutor  # slow to import
+
             self._readers = ThreadPoolExecutor(READERS, "reader")
         self._readers.submit(self._read_in_thread, path, stat, report)
-
-    def _is_usable(self, remembered: Remembered, stat: os.stat_result) -> bool:
-        options = self.options
-        if options.needs_whole and (not remembered.whole or options.exif_zone is not None):
-            return False  # the mtime by EXIF is not remembered
-        return remembered.state == state_of(stat)
-
-    def _reuse(self, path: bytes, stat: os.stat_result, remembered: Remembered) -> None:
-        whole = Ref.trusted(remembered.whole) if remembered.whole else None
-        stored = StoredFile(remembered.ref, stat.st_size, whole, stat.st_mtime_ns)
-        if self._hooks.stored is not None:
-            try:
-                self._hooks.stored(path, stored)
-            except (OSError, StoreError) as error:
-                self._progress.failed(error)
-                return
-        self._progress.file_done(path, remembered.ref, stat.st_size, unchanged=True)
 
     def _put_special(self, path: bytes, stat: os.stat_result) -> Ref | None:
         plain = self.options.plain
@@ -235,7 +256,7 @@ class Backup:
         def done(error: Exception | None) -> None:
             self._problem_or_nothing(error)
             if error is None:
-                self._progress.file_done(path, ref, 0)
+                self._progress.files_done(1, 0)
 
         self._uploader.group().finish(blobs, done)
         return ref
@@ -276,7 +297,7 @@ class Backup:
             if stored.is_unchanged and is_settled(stat, looked_at_ns):
                 remembered = Remembered(state_of(stat), stored.ref, stored.whole or "")
                 self._cache.remember_file(path, self.options.form, remembered)
-            self._progress.file_done(path, stored.ref, stored.size_bytes)
+            self._progress.files_done(1, stored.size_bytes)
 
         try:
             return self._files.put(path, stat, done)
@@ -301,14 +322,11 @@ class Backup:
 _Member = tuple[bytes, os.stat_result]
 
 
-def _name(member: _Member) -> bytes:
-    return member[0]
-
-
 class _Folder:
     """A directory on its way: its members' refs, in order, as they become known.
 
-    When the last one is, `complete` is called, in the thread that brought it.
+    known: the refs, None for those to come. When the last one has come, `complete` is called, in
+    the thread that brought it.
     """
 
     __slots__ = ("_complete", "_lock", "_missing", "members", "path", "stat")
@@ -317,13 +335,13 @@ class _Folder:
         self,
         path: bytes,
         stat: os.stat_result,
-        count: int,
+        known: Sequence[Ref | None],
         complete: Callable[["_Folder"], None],
     ) -> None:
         self.path = path
         self.stat = stat
-        self.members: list[Ref | None] = [None] * count
-        self._missing = count
+        self.members = list(known)
+        self._missing = self.members.count(None)
         self._complete = complete
         self._lock = threading.Lock()
 

@@ -95,7 +95,8 @@ class UploadCache:
         known = {
             name: Remembered(state, Ref.trusted(ref), whole) for name, state, ref, whole in rows
         }
-        return known | new
+        known.update(new)
+        return known
 
     def remember_blobs(self, refs: Iterable[Ref]) -> None:
         """The server acknowledged these blobs."""

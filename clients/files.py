@@ -3,9 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import tzinfo
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ..blob import Ref, SizedRef
 from ..errors import Invalid, StoreError
@@ -19,6 +17,9 @@ from ..schema.times import format_time, parse_time
 from .local import FileSource, holes_of, is_same, node_stat, open_regular, read_pieces
 from .uploader import AnyUploader, FileGroup
 
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
 PROBED_BYTES: Final = 16 * 1024 * 1024
 """A file above this size is hashed to look for a copy only if the server has its first chunk, which
 every writer cuts alike: to read a large file twice costs more than it may save."""
@@ -27,8 +28,7 @@ _ZEROS: Final = bytes(1024 * 1024)
 _ZEROS_REF: Final = Ref.of(_ZEROS)
 
 
-@dataclass(frozen=True, slots=True)
-class FileOptions:
+class FileOptions(NamedTuple):
     """How files become blobs.
 
     plain: exactly what Perkeep writes, without our own members. contents_only: `parts` alone.
@@ -44,7 +44,7 @@ class FileOptions:
     cap_ctime: bool = False
     vivify: bool = False
     needs_whole: bool = False
-    exif_zone: tzinfo | None = None
+    exif_zone: "tzinfo | None" = None
 
     @property
     def form(self) -> str:
@@ -195,7 +195,7 @@ class FileStorer:
         return self._copies.may_exist(Ref.of(first_chunk))
 
 
-def _taken(descriptor: int, stat: os.stat_result, zone: tzinfo) -> dict[str, object]:
+def _taken(descriptor: int, stat: os.stat_result, zone: "tzinfo") -> dict[str, object]:
     """The mtime of a picture by its EXIF data; nothing for other files."""
     from ..index.media import exif_time_ns  # many readers, which few backups need
 

@@ -1,7 +1,8 @@
 """Which files a backup leaves out: the shell patterns of `ignoredFiles`."""
 
+import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from os import fsdecode
 
 from .. import places
@@ -22,20 +23,29 @@ class Ignored:
             if each
         ]
         self._names = [each for each in expanded if "/" not in each]
-        self._paths = [each for each in expanded if "/" in each]
+        self._paths = [each.rstrip("/").split("/") for each in expanded if "/" in each]
         self._is_empty = not expanded
+        # The second line is for a name that is itself no match of its pattern: `[a]`.
+        forms = [*map(translate, self._names), *map(re.escape, self._names)]
+        self._name_form = re.compile("|".join(f"(?:{form})" for form in forms) or r"(?!)")
+        self._last_folder = "", False  # a walk asks for all names of a folder in a row
 
     def __call__(self, file: bytes) -> bool:
         if self._is_empty:
             return False
         text = fsdecode(file)
-        name = text.rpartition("/")[2]
-        if any(fnmatchcase(name, each) for each in self._names):
+        folder, _, name = text.rpartition("/")
+        if self._name_form.fullmatch(name):
             return True
-        parts = text.split("/")
-        return any(_fits(parts, each.rstrip("/").split("/")) for each in self._paths) or any(
-            each in parts for each in self._names
-        )
+        known, is_ignored = self._last_folder
+        if known != folder:
+            parts = folder.split("/")
+            is_ignored = any(each in parts for each in self._names)
+            self._last_folder = folder, is_ignored
+        return is_ignored or (bool(self._paths) and self._fits_path(text.split("/")))
+
+    def _fits_path(self, parts: list[str]) -> bool:
+        return any(_fits(parts, each) for each in self._paths)
 
 
 def _fits(parts: list[str], wanted: list[str]) -> bool:

@@ -143,7 +143,7 @@ class Restore:
                     folders.append(node)
                     return
                 self._make(node, folder)
-            self._progress.file_done(b"/".join(node.parts), "", 0)
+            self._progress.files_done(1, 0)
         except (OSError, StoreError) as error:
             self._failed(node, error)
 
@@ -206,7 +206,7 @@ class Restore:
     def _meet_file(self, node: _Node, runs: "_Runs") -> None:
         reader = FileReader(self._source, node.schema)
         if node.parts[:-1] not in self._new_folders and self._is_there(node, reader.size):
-            self._progress.file_done(b"/".join(node.parts), "", reader.size, unchanged=True)
+            self._progress.files_done(1, reader.size, unchanged=True)
             return
         if reader.size <= SMALL_FILE_BYTES:
             runs.add(node, reader)
@@ -269,7 +269,7 @@ class Restore:
         with writing.new_file(folder, node.parts[-1]) as descriptor:
             self._write_stretch(descriptor, node, reader, 0, reader.size, source)
             self._end_file(descriptor, node, reader)
-        self._progress.file_done(b"/".join(node.parts), "", reader.size)
+        self._progress.files_done(1, reader.size)
 
     def _restore_large(self, node: _Node, reader: FileReader, runs: "_Runs") -> None:
         """Restore a file in stretches, several at once; return when it is whole."""
@@ -287,7 +287,7 @@ class Restore:
                 stretches,
             )
             self._end_file(descriptor, node, reader)
-        self._progress.file_done(b"/".join(node.parts), "", reader.size)
+        self._progress.files_done(1, reader.size)
 
     def _write_stretch(
         self,
@@ -319,7 +319,7 @@ class Restore:
             try:
                 with writing.opened_folder(self._top, node.parts[:-1]) as folder:
                     writing.make_hard_link(self._top, first, folder, node.parts[-1])
-                self._progress.file_done(b"/".join(node.parts), "", 0)
+                self._progress.files_done(1, 0)
             except (OSError, StoreError) as error:
                 self._failed(node, error)
 

@@ -7,14 +7,16 @@ they were given, and are stored in it, so a file's blob is sent right behind its
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..blob import Ref
-from ..blobserver.remote.dialogue import Upload
-from ..blobserver.remote.stream import Stream
 from ..errors import Forbidden, ReadOnly, StoreError, Unavailable
 from .caches import UploadCache
 from .uploader import AnyUploader, Blob, Done, FileGroup
+
+if TYPE_CHECKING:  # imported by whoever opens the stream: most runs have nothing to send
+    from ..blobserver.remote.dialogue import Upload
+    from ..blobserver.remote.stream import Stream
 
 ANSWERS_AT_ONCE: Final = 1000
 
@@ -60,7 +62,7 @@ class StreamUploader:
 
     def __init__(
         self,
-        open_stream: Callable[[], Stream | None],
+        open_stream: "Callable[[], Stream | None]",
         plain: Callable[[], AnyUploader],
         cache: UploadCache,
         sent: Callable[[int], None] = lambda _: None,
@@ -115,8 +117,9 @@ class StreamUploader:
         try:
             stream.put(ref, data, self._answers.put, no_rush=no_rush)
         except StoreError as error:
-            upload = Upload(ref, b"", self._answers.put)
-            upload.end(error)
+            from ..blobserver.remote.dialogue import Upload
+
+            Upload(ref, b"", self._answers.put).end(error)
             raise
 
     def finish(self, group: StreamGroup, last: Sequence[Blob], done: Done) -> None:
@@ -160,7 +163,7 @@ class StreamUploader:
             self._settled.notify_all()
         self._answers.put(None)
 
-    def _opened(self) -> Stream | None:
+    def _opened(self) -> "Stream | None":
         """The stream; None where `_plain` is to be used. Decided once, before the first blob."""
         if self._stream is None and self._plain is None:
             with self._opening:
@@ -187,7 +190,7 @@ class StreamUploader:
                 answered.append(upload)
             self._settle(answered)
 
-    def _settle(self, answered: Sequence[Upload]) -> None:
+    def _settle(self, answered: "Sequence[Upload]") -> None:
         stored = [upload for upload in answered if upload.error is None]
         self._cache.remember_blobs(upload.ref for upload in stored)
         self._sent(sum(upload.size for upload in stored))

@@ -9,6 +9,7 @@ from itertools import accumulate
 from json.encoder import encode_basestring
 from typing import Final
 
+from ..blob import Ref
 from ..errors import Invalid
 
 MAX_SCHEMA_SIZE: Final = 1024 * 1024
@@ -48,6 +49,8 @@ def encode(members: Mapping[str, object]) -> bytes:
 
 
 def _value(value: object, indent: str) -> str:
+    if isinstance(value, Ref):
+        return f'"{value}"'  # most of what there is, and nothing in it needs an escape
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, bool):
