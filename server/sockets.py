@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, cast
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 PING_EVERY_S: Final = 54
 PONG_WAIT_S: Final = 6
@@ -124,7 +125,10 @@ class LimitedSocket(WebSocketsSansIOProtocol):
 
     @property
     def is_open(self) -> bool:
-        return not (self.close_sent or self.disconnected or self.transport.is_closing())
+        """Whether neither end has closed. The peer's close may have come behind a message that is
+        only now dealt with."""
+        is_over = self.close_sent or self.disconnected or self.transport.is_closing()
+        return not is_over and self.conn.state is State.OPEN
 
     @property
     def is_writable(self) -> bool:
