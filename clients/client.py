@@ -231,13 +231,20 @@ class Client:
             self.storage, found.search_root, found.download_helper, sha1=found.has_sha1_index
         )
 
-    def put(self, path: bytes, options: "FileOptions | None" = None) -> Ref:
+    def put(
+        self,
+        path: bytes,
+        options: "FileOptions | None" = None,
+        *,
+        begun: Callable[["Backup"], None] = lambda _: None,
+    ) -> Ref:
         """Put a file or directory; the ref of its schema blob. Raises the first problem met.
 
-        All else is stored then, too.
+        All else is stored then, too. begun: given the Backup, which other threads may `stop`.
         """
         progress = Progress()
         with self.backup(options, progress) as backup:
+            begun(backup)
             ref = backup.put(path)
         if progress.problems:
             raise progress.problems[0]

@@ -163,6 +163,20 @@ class Dialogue:
         if question in self._waiting:
             self._waiting.remove(question)
 
+    def withdraw(self, upload: Upload) -> None:
+        """Nobody waits for it any more: what has not left stays here. `done` may still be called,
+        and the server may have it."""
+        for waiting in (self._queue, self._refused):
+            if upload in waiting:
+                waiting.remove(upload)
+                self.unanswered_bytes -= len(upload.data)
+                return
+        for request, other in self._sent.items():
+            if other is upload and self.machine is not None and self.machine.withdraw(request):
+                del self._sent[request]
+                self.unanswered_bytes -= len(upload.data)
+                return
+
     def relieve(self) -> None:
         """Let more come than was to be held: somebody waits for what is behind it."""
         for held in list(self.held.values()):

@@ -80,7 +80,7 @@ class Remote(Storage):
         line: Line | None = None,
     ) -> None:
         self.transport = transport
-        self._line = None if transport.has_proxy else line
+        self.line = None if transport.has_proxy else line
         self._stream: Stream | None = None
         self._prefix = prefix
         self._has_multi_get = has_multi_get
@@ -156,20 +156,25 @@ class Remote(Storage):
     @property
     def has_stream(self) -> bool:
         """Whether a stream is offered, and wanted."""
-        return self._line is not None
+        return self.line is not None
+
+    @property
+    def stream_path(self) -> str:
+        """Of the websocket, where there is one."""
+        return f"{self._root}stream"
 
     def open_stream(self) -> "Stream | None":
         """The stream, open; None where the server offers none, or what lies between lets no
         websocket through. Raises Unavailable, Forbidden."""
         with self._opening:
-            if self._stream is None and self._line is not None:
+            if self._stream is None and self.line is not None:
                 from .stream import Stream  # slow to import, which most runs need not wait for
 
-                stream = Stream(self.transport, f"{self._root}stream", self._line)
+                stream = Stream(self.transport, self.stream_path, self.line)
                 try:
                     stream.open()
                 except Unsupported:
-                    self._line = None
+                    self.line = None
                 else:
                     self._stream = stream
             return self._stream
@@ -190,7 +195,7 @@ class Remote(Storage):
 
     def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, framing.Found]]:
         asked = iter(refs)
-        if self._line is not None:
+        if self.line is not None:
             few = list(islice(asked, FEW_BLOBS))
             asked = chain(few, asked)
             stream = self.open_stream() if len(few) == FEW_BLOBS else self._stream
@@ -292,7 +297,7 @@ class Remote(Storage):
         Raises the error of the first refused blob after all others were sent.
         """
         asked = iter(blobs)
-        few = list(islice(asked, FEW_BLOBS)) if self._line is not None else []
+        few = list(islice(asked, FEW_BLOBS)) if self.line is not None else []
         blobs = chain(few, asked)
         stream = self.open_stream() if len(few) == FEW_BLOBS else self._stream
         if stream is not None:

@@ -205,7 +205,7 @@ class Transport:
             if answer.length and len(data) <= max_bytes:
                 raise Unavailable("read answer of", self.address, "it ended early")
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable("read answer of", self.address, _reason(error)) from None
+            raise Unavailable("read answer of", self.address, reason_of(error)) from None
         if len(data) > max_bytes:
             raise TooLarge("read answer of", self.address, f"over {max_bytes} bytes")
         return data
@@ -286,10 +286,10 @@ class Transport:
             connection.close()
             if reused:
                 raise _Stale from error
-            raise Unavailable("ask", self.address, _reason(error)) from None
+            raise Unavailable("ask", self.address, reason_of(error)) from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise Unavailable("ask", self.address, _reason(error)) from None
+            raise Unavailable("ask", self.address, reason_of(error)) from None
         except BaseException:
             connection.close()
             raise
@@ -323,9 +323,12 @@ class Transport:
             connection.connect()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise Unavailable("connect to", self.address, _reason(error)) from None
-        if self._trusted_certs:
-            self._check_certificate(connection)
+            raise Unavailable("connect to", self.address, reason_of(error)) from None
+        try:
+            self.check_certificate(connection.sock)
+        except Forbidden:
+            connection.close()
+            raise
         connection.sock.settimeout(self._answer_timeout_s)
         return connection
 
@@ -335,14 +338,15 @@ class Transport:
         if address.scheme == "http":
             return Connection(*near, timeout=CONNECT_TIMEOUT_S)
         connection = http.client.HTTPSConnection(
-            *near, timeout=CONNECT_TIMEOUT_S, context=self._tls_context()
+            *near, timeout=CONNECT_TIMEOUT_S, context=self.tls_context()
         )
         if proxy is not None:
             headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
             connection.set_tunnel(address.host, address.port, headers)
         return connection
 
-    def _tls_context(self) -> "ssl.SSLContext":
+    def tls_context(self) -> "ssl.SSLContext":
+        """What a TLS connection to the server is made with; then `check_certificate`."""
         with self._lock:
             if self._tls is None:
                 import ssl
@@ -355,20 +359,22 @@ class Transport:
                 self._tls = context
             return self._tls
 
-    def _check_certificate(self, connection: Connection) -> None:
-        if self.address.scheme != "https":
+    def check_certificate(self, connection: object) -> None:
+        """Raise Forbidden unless the server's certificate is a trusted one, where some are named.
+
+        connection: an SSLSocket or SSLObject after its handshake; not looked at without TLS.
+        """
+        if not self._trusted_certs or self.address.scheme != "https":
             return
         import hashlib
         import ssl
 
-        assert isinstance(connection.sock, ssl.SSLSocket)
-        der = connection.sock.getpeercert(binary_form=True) or b""
+        assert isinstance(connection, ssl.SSLSocket | ssl.SSLObject)
+        der = connection.getpeercert(binary_form=True) or b""
         fingerprint = hashlib.sha256(der).hexdigest()[:FINGERPRINT_DIGITS]
         if fingerprint not in self._trusted_certs:
-            connection.close()
-            raise Forbidden(
-                "connect to", self.address, f"its certificate {fingerprint} is not trusted"
-            )
+            reason = f"its certificate {fingerprint} is not trusted"
+            raise Forbidden("connect to", self.address, reason)
 
     def close(self) -> None:
         """Close idle connections, and end every wait for a retry. Not needed to be polite."""
@@ -376,7 +382,8 @@ class Transport:
         self._drop_idle()
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What went wrong with a connection, for people."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, http.client.RemoteDisconnected):

@@ -1,0 +1,3 @@
+"""The client library for programs with an event loop."""
+
+from .client import AsyncClient as AsyncClient
