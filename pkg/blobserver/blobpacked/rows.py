@@ -2,22 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator, Set
-from itertools import islice, repeat
 from typing import Final, NamedTuple
 
 from ...blob import Ref, SizedRef, parse_ref
 from ...sorted.kv import Batch, KeyValue
+from .listing import PLACE, sized
 from .pack import Pack, Whole
 
 # Most names are of one form: then no further look at them is needed.
 _USUAL_KEY: Final = re.compile(rb"b:sha224-[0-9a-f]{56}")
 _USUAL_PLACE: Final = re.compile(rb"([0-9]{1,10}) (sha224-[0-9a-f]{56}) ([0-9]{1,10})")
-_USUAL_KEYS: Final = re.compile("^b:(sha224-[0-9a-f]{56})$", re.MULTILINE)
-_USUAL_SIZES: Final = re.compile(rb"^([0-9]{1,10}) sha224-[0-9a-f]{56} [0-9]{1,10}$", re.MULTILINE)
-_PLACE: Final = re.compile(rb"([0-9]{1,10}) ([a-z0-9]+-[0-9a-f]+) ([0-9]{1,10})")
-
-_FIRST_PAGE: Final = 32
-_LARGEST_PAGE: Final = 2048
 
 
 class Place(NamedTuple):
@@ -70,37 +64,23 @@ class Rows:
             if key in found and (place := _place(found[key])) is not None
         }
 
-    def places_after(self, after: str, upto: str = "") -> Iterator[tuple[Ref, Place]]:
-        """Yield the packed blobs with after < ref <= upto, in ref order; upto "" is open."""
-        for ref, value in self._blob_rows(after, upto):
+    def all_places(self) -> Iterator[tuple[Ref, Place]]:
+        """Yield the packed blobs in ref order."""
+        for key, value in self._rows.find(b"b:", b"b;"):
+            text = key[2:].decode("utf-8", "replace")
+            ref = Ref.trusted(text) if _USUAL_KEY.fullmatch(key) else parse_ref(text)
             place = _place(value)
-            if place is not None:
+            if ref is not None and place is not None:
                 yield ref, place
 
     def sizes_after(self, after: str, upto: str, without: Set[Ref]) -> Iterator[SizedRef]:
-        """As `places_after`, sizes only; without: zips whose blobs are left out."""
-        if without:
-            for ref, place in self.places_after(after, upto):
-                if place.zip_ref not in without:
-                    yield SizedRef(ref, place.size)
-            return
+        """Yield the packed blobs with after < ref <= upto, in ref order; upto "" is open.
+
+        without: zips whose blobs are left out.
+        """
         start = b"b:" + after.encode("utf-8", "surrogatepass") + (b"\x01" if after else b"")
         end = b"b:" + upto.encode("utf-8", "surrogatepass") + b"\x01" if upto else b"b;"
-        source, size = iter(self._rows.find(start, end)), _FIRST_PAGE
-        while page := list(islice(source, size)):
-            yield from _usual_sizes(page) or _sizes(page)
-            size = min(size * 2, _LARGEST_PAGE)
-
-    def _blob_rows(self, after: str, upto: str) -> Iterator[tuple[Ref, bytes]]:
-        start = b"b:" + after.encode("utf-8", "surrogatepass")
-        for key, value in self._rows.find(start, b"b;"):
-            text = key[2:].decode("utf-8", "replace")
-            ref = Ref.trusted(text) if _USUAL_KEY.fullmatch(key) else parse_ref(text)
-            if ref is None or ref <= after:
-                continue
-            if upto and ref > upto:
-                return
-            yield ref, value
+        return sized(self._rows.find(start, end), without)
 
     # -- zips and files -------------------------------------------------------------------------
 
@@ -167,24 +147,6 @@ class Rows:
         self._rows.close()
 
 
-def _usual_sizes(page: list[tuple[bytes, bytes]]) -> Iterable[SizedRef] | None:
-    """What a page of rows of the usual form says, in loops of the interpreter's own; else None."""
-    keys, values = zip(*page, strict=True)
-    texts = _USUAL_KEYS.findall(b"\n".join(keys).decode("ascii", "replace"))
-    sizes = _USUAL_SIZES.findall(b"\n".join(values))
-    if not len(texts) == len(sizes) == len(page):
-        return None
-    refs = map(str.__new__, repeat(Ref), texts)
-    return list(map(tuple.__new__, repeat(SizedRef), zip(refs, map(int, sizes), strict=True)))
-
-
-def _sizes(page: list[tuple[bytes, bytes]]) -> Iterator[SizedRef]:
-    for key, value in page:
-        ref, row = parse_ref(key[2:].decode("utf-8", "replace")), _PLACE.fullmatch(value)
-        if ref is not None and row is not None:
-            yield SizedRef(ref, int(row[1]))
-
-
 def set_place(batch: Batch, ref: Ref, place: Place) -> None:
     batch.set(b"b:" + ref.encode(), f"{place.size} {place.zip_ref} {place.offset}".encode())
 
@@ -230,7 +192,7 @@ def _place(value: bytes) -> Place | None:
     row = _USUAL_PLACE.fullmatch(value)
     if row is not None:
         return Place(int(row[1]), Ref.trusted(row[2].decode()), int(row[3]))
-    row = _PLACE.fullmatch(value)
+    row = PLACE.fullmatch(value)
     zip_ref = None if row is None else parse_ref(row[2].decode())
     if row is None or zip_ref is None:
         return None

@@ -113,7 +113,7 @@ class BlobStream:
             return sorted(
                 (
                     PackedBlob(ref, place.offset, place.size)
-                    for ref, place in self._rows.places_after("")
+                    for ref, place in self._rows.all_places()
                     if place.zip_ref == zip_.ref
                 ),
                 key=lambda blob: blob.offset,

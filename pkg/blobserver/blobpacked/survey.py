@@ -115,7 +115,7 @@ class Survey:
             return
         lost = {
             ref: place.zip_ref
-            for ref, place in self._rows.places_after("")
+            for ref, place in self._rows.all_places()
             if place.zip_ref in self.missing
         }
         loose = {ref for ref, _ in self._small.stat(lost)}
@@ -214,7 +214,7 @@ class Survey:
         """
         lost = {
             ref: place
-            for ref, place in self._rows.places_after("")
+            for ref, place in self._rows.all_places()
             if place.zip_ref in bad and not self._is_good(ref, place)
         }
         changed = 0
@@ -244,7 +244,7 @@ class Survey:
                 delete_zip(batch, row, self._rows.parts(row.whole.ref))
                 self._rows.commit(batch)
         batch = Batch()
-        for ref, place in self._rows.places_after(""):
+        for ref, place in self._rows.all_places():
             if place.zip_ref in zips:
                 delete_place(batch, ref)
         self._rows.commit(batch)
