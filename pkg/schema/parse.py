@@ -283,6 +283,9 @@ def _check_members(
             members[name] = item
             continue
         canonical, check = entry
+        if check is _string and type(item) is str:  # nearly all there are
+            members[canonical] = item
+            continue
         if item is None and check in _ARRAYS:
             members.pop(canonical, None)
             continue

@@ -14,13 +14,12 @@ from .keyring import SecretKey
 from .openpgp import (
     BINARY_DOCUMENT,
     PUBLIC_KEY,
-    SIGNATURE,
     Cursor,
     Signature,
     creation_time,
     first_packet,
     issuer,
-    parse_signature,
+    read_signature,
     signature_head,
     signed_digest,
     write_signature,
@@ -141,7 +140,7 @@ def verify(
         # The key first: a blob that names an absent one waits for it, whatever its signature.
         key = public_key(blobs.fetch(signer_ref))
         text = _signature_text(b"{" + data[end + 1 :]) if plain is None else plain
-        _check(signed_part, _signature(text), key)
+        _check(signed_part, read_signature(_signature_packet(text)), key)
     except (Invalid, Unsupported) as error:
         reason = str(error) if error.operation != "verify" else error.reason
         raise Invalid("verify", f"signature by {signer_ref}", reason) from None
@@ -244,13 +243,6 @@ def _signature_text(tail: bytes) -> bytes:
         return text.encode("ascii")
     except UnicodeEncodeError:
         raise Invalid("verify", "signature", "camliSig is not base64") from None
-
-
-def _signature(text: bytes) -> Signature:
-    tag, body = first_packet(_signature_packet(text))
-    if tag != SIGNATURE:
-        raise Invalid("verify", "signature", "camliSig is not an OpenPGP signature")
-    return parse_signature(body)
 
 
 def _signature_packet(text: bytes) -> bytes:

@@ -12,7 +12,7 @@ _BILLION = 1_000_000_000
 _CYCLE_DAYS = 146_097  # 400 years, after which the calendar repeats
 
 _FORM = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))",
+    r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))",
     re.ASCII,
 )
 
@@ -25,15 +25,28 @@ def format_time(time_ns: int, zone_unknown: bool = False) -> str:
     """
     seconds, fraction = divmod(time_ns, _BILLION)
     days, second = divmod(seconds - 60 if zone_unknown else seconds, _SECONDS_A_DAY)
-    cycles, day_of_cycle = divmod(days + _EPOCH - 1, _CYCLE_DAYS)
-    day = date.fromordinal(day_of_cycle + 1)
-    text = (
-        f"{day.year + 400 * cycles:04d}-{day.month:02d}-{day.day:02d}"
-        f"T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
-    )
+    minute = second // 60
+    text = f"{_day_text(days)}T{minute // 60:02d}:{minute % 60:02d}:{second % 60:02d}"
     if fraction:
         text += f".{fraction:09d}".rstrip("0")
     return text + ("-00:01" if zone_unknown else "Z")
+
+
+@lru_cache(maxsize=1024)  # most times in hand are of few days
+def _day_text(days: int) -> str:
+    """The day so many after the epoch."""
+    cycles, day_of_cycle = divmod(days + _EPOCH - 1, _CYCLE_DAYS)
+    day = date.fromordinal(day_of_cycle + 1)
+    return f"{day.year + 400 * cycles:04d}-{day.month:02d}-{day.day:02d}"
+
+
+@lru_cache(maxsize=1024)
+def _days(text: str) -> int:
+    """Undoes `_day_text`. Raises ValueError for a day that there is not."""
+    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:])
+    # Year 0 exists here and is a leap year, unknown to datetime: count from year 400.
+    days = date(year + 400 * (year == 0), month, day).toordinal()
+    return days - _EPOCH - _CYCLE_DAYS * (year == 0)
 
 
 @lru_cache(maxsize=1024)  # a date is read where a blob is recognised, and where it counts
@@ -45,16 +58,14 @@ def parse_time(text: str) -> int:
     match = _FORM.fullmatch(text)
     if match is None:
         raise Invalid("parse time", repr(text[:60]), "not RFC 3339")
-    year, month, day, hour, minute, second = map(int, match.groups()[:6])
-    fraction, sign, zone_hours, zone_minutes = match.groups()[6:]
+    day, hours, minutes, seconds_text, fraction, sign, zone_hours, zone_minutes = match.groups()
     try:
-        # Year 0 exists here and is a leap year, unknown to datetime: count from year 400.
-        days = date(year + 400 * (year == 0), month, day).toordinal()
+        days = _days(day)
     except ValueError as error:
         raise Invalid("parse time", repr(text), str(error)) from None
+    hour, minute, second = int(hours), int(minutes), int(seconds_text)
     if hour > 23 or minute > 59 or second > 59:
         raise Invalid("parse time", repr(text), "no such time of day")
-    days -= _EPOCH + _CYCLE_DAYS * (year == 0)
     seconds = days * _SECONDS_A_DAY + hour * 3600 + minute * 60 + second
     if sign:
         if int(zone_hours) > 23 or int(zone_minutes) > 59:

@@ -12,6 +12,7 @@ from peatkeep.schema.openpgp import (
     first_packet,
     packets,
     parse_signature,
+    read_signature,
     write_number,
     write_packet,
 )
@@ -68,6 +69,22 @@ def test_a_signature_is_taken_apart() -> None:
     assert parsed.head == body[:12]
     assert parsed.digest_start == b"ab"
     assert Cursor(parsed.numbers, "test").number() == b"\xff"
+
+
+@pytest.mark.parametrize("hashed", [CREATED, CREATED + b"\x09\x10abcdefgh", CREATED * 2])
+@pytest.mark.parametrize("size", [1, 150, 170, 300])
+def test_a_usual_signature_reads_as_any_other(hashed: bytes, size: int) -> None:
+    body = signature(hashed) + b"n" * size
+    packet = write_packet(2, body)
+    assert read_signature(packet) == parse_signature(body)
+    assert read_signature(packet + b"behind") == parse_signature(body)
+    with pytest.raises(Invalid):
+        read_signature(packet[:-1])
+
+
+def test_another_packet_is_no_signature() -> None:
+    with pytest.raises(Invalid, match="not an OpenPGP signature"):
+        read_signature(write_packet(6, b"key"))
 
 
 @pytest.mark.parametrize(
