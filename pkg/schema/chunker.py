@@ -1,11 +1,8 @@
 """Cut a stream into chunks at content-defined boundaries (pkg/schema/README.md, "Chunking")."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from numpy import uint8, uint16
-    from numpy.typing import NDArray
+from operator import mul
+from typing import Final, NamedTuple
 
 MAX_CHUNK_SIZE: Final = 1024 * 1024
 FIRST_CHUNK_SIZE: Final = 256 * 1024
@@ -28,6 +25,8 @@ _SUM_OF_ZEROS = 64 * 31
 _WEIGHTED_SUM_OF_ZEROS = 64 * 63 * 31
 _SPLIT_MASK = 0x1FFF
 _SPLIT_SUM = (_SPLIT_MASK - _WEIGHTED_SUM_OF_ZEROS) & _SPLIT_MASK
+_AGES = range(WINDOW_SIZE, 0, -1)
+_FIRST_FACTOR = (1 << 16) + 1  # of a byte: it is its own weighted and plain sum
 
 
 class Chunk(NamedTuple):
@@ -105,7 +104,7 @@ def _bits(chunk: memoryview, is_first: bool) -> int:
 
 def checksum(window: bytes | memoryview) -> tuple[int, int]:
     """The checksum's two sums after the WINDOW_SIZE bytes of this window, oldest first."""
-    weighted = sum(age * byte for age, byte in enumerate(reversed(window), start=1))
+    weighted = sum(map(mul, _AGES, window))
     return _SUM_OF_ZEROS + sum(window), _WEIGHTED_SUM_OF_ZEROS + weighted
 
 
@@ -121,7 +120,7 @@ class SplitSearch:
     """Looks for boundaries. Has buffers of its own: use one for each stream."""
 
     def __init__(self) -> None:
-        self._buffers: list[NDArray[uint16]] = []
+        self._windows: dict[int, _Windows] = {}
 
     def first_split(self, view: memoryview, lowest: int, highest: int) -> int:
         """The first size in lowest..highest after which a boundary falls, or 0.
@@ -133,51 +132,72 @@ class SplitSearch:
         while lowest <= highest:
             stride = next(strides, stride)
             count = min(stride, highest - lowest + 1)
-            found = self._first_in(view[lowest - WINDOW_SIZE : lowest - 1 + count])
+            found = self._first_in(view[lowest - WINDOW_SIZE : lowest - 1 + count], stride)
             if found >= 0:
                 return lowest + found
             lowest += count
         return 0
 
-    def _first_in(self, view: memoryview) -> int:
-        """The index of the first window of this view whose checksum splits, or -1."""
+    def _first_in(self, view: memoryview, stride: int) -> int:
+        """The index of the first window of this view whose checksum splits, or -1.
+
+        stride: the most windows that there may be.
+        """
+        if not view[0] and not any(view):
+            return -1  # zeros never split, and a sparse file has gigabytes of them
+        # Apart for each stride: with lengths of its own, what is prepared fits nearly always.
+        windows = self._windows.get(stride)
+        if windows is None:
+            windows = self._windows[stride] = _Windows(stride)
+        return windows.first_split(view)
+
+
+class _Windows:
+    """The checksums of many windows at once.
+
+    Of each window one number of 32 bits: above, the weighted sum of its bytes modulo 2^16, the
+    newest once, the oldest 64 times; below, their plain sum, which never reaches 2^16. Windows
+    double from 1 byte to 64: in one twice as long, the bytes of the older half count `half` times
+    more each, so `half` times their plain sum is added to their weighted one.
+    """
+
+    def __init__(self, count: int) -> None:
+        """count: of windows, at most."""
         # Slow to import, and most files are too small to come here.
         import numpy as np
 
-        if not self._buffers:
-            length = max(_STRIDES) + WINDOW_SIZE
-            self._buffers = [np.empty(length, np.uint16) for _ in range(5)]
-        data = np.frombuffer(view, np.uint8)
-        if not data.any():
-            return -1  # zeros never split, and a sparse file has gigabytes of them
-        weighted = _weighted_sums(data, self._buffers)
-        np.bitwise_and(weighted, _SPLIT_MASK, out=weighted)
-        hits = weighted == _SPLIT_SUM
-        found = int(hits.argmax())
-        return found if hits[found] else -1
+        self._np = np
+        length = count + WINDOW_SIZE - 1
+        self._sums, self._sums_next = np.empty(length, np.uint32), np.empty(length, np.uint32)
+        self._is_split = np.empty(count, np.bool_)
+        self._length = 0
 
+    def first_split(self, view: memoryview) -> int:
+        """The index of the first window of this view whose checksum splits, or -1."""
+        np = self._np
+        if len(view) != self._length:
+            self._prepare(len(view))
+        np.multiply(np.frombuffer(view, np.uint8), _FIRST_FACTOR, out=self._begin, dtype=np.uint32)
+        for factor, older, newer, longer in self._steps:
+            np.multiply(older, factor, out=longer)
+            np.add(longer, newer, out=longer)
+        sums, is_split = self._end
+        np.bitwise_and(sums, _SPLIT_MASK << 16, out=sums)
+        np.equal(sums, _SPLIT_SUM << 16, out=is_split)
+        found = int(is_split.argmax())
+        return found if is_split[found] else -1
 
-def _weighted_sums(data: "NDArray[uint8]", buffers: "list[NDArray[uint16]]") -> "NDArray[uint16]":
-    """For each window of 64 bytes, the sum of its bytes, the newest once, the oldest 64 times.
-
-    Modulo 2^16. Windows double from 1 byte to 64: the older half of a window counts with its
-    own weighted sum and, as all its bytes are `half` places older, `half` times its plain sum.
-    """
-    import numpy as np
-
-    plain, plain_next, weighted, weighted_next, shifted = buffers
-    length = len(data)
-    plain[:length] = data
-    weighted[:length] = data
-    half = 1
-    while half < WINDOW_SIZE:
-        length -= half
-        older, newer = slice(0, length), slice(half, length + half)
-        np.multiply(plain[older], half, out=shifted[:length])
-        np.add(shifted[:length], weighted[older], out=shifted[:length])
-        np.add(shifted[:length], weighted[newer], out=weighted_next[:length])
-        np.add(plain[older], plain[newer], out=plain_next[:length])
-        weighted, weighted_next = weighted_next, weighted
-        plain, plain_next = plain_next, plain
-        half *= 2
-    return weighted[:length]
+    def _prepare(self, length: int) -> None:
+        """Make the slices for views of this length: they cost as much as the sums themselves."""
+        self._length = length
+        sums, sums_next = self._sums, self._sums_next
+        self._begin = sums[:length]
+        self._steps = []
+        half = 1
+        while half < WINDOW_SIZE:
+            length -= half
+            older, newer = sums[:length], sums[half : half + length]
+            self._steps.append((1 + (half << 16), older, newer, sums_next[:length]))
+            sums, sums_next = sums_next, sums
+            half *= 2
+        self._end = sums[:length], self._is_split[:length]
