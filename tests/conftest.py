@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Everywhere as in a CI: no deadlines, which a busy machine misses, and the same examples.
+settings.load_profile("ci")
 
 VECTORS = Path(__file__).parent / "vectors"
 
