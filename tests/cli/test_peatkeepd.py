@@ -18,16 +18,10 @@ from pathlib import Path
 import pytest
 
 from peatkeep.cli import common, peatkeepd
+from tests.waiting import GUARD_S, free_port
 
 PROGRAM = [sys.executable, "-c", "from peatkeep.cli.peatkeepd import main; main()"]
 READY = "server: available at "
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:
@@ -58,14 +52,14 @@ class Server:
             assert self.process.stderr
             with self.process.stderr as stderr:
                 self.said += stderr.read()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=GUARD_S)
 
     def get(self, path: str, user: str = "", password: str = "") -> bytes:
         request = urllib.request.Request(self.url + path)
         if user:
             login = base64.b64encode(f"{user}:{password}".encode()).decode()
             request.add_header("Authorization", f"Basic {login}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=GUARD_S) as answer:
             data: bytes = answer.read()
             return data
 
@@ -253,7 +247,7 @@ def test_packed_stores_are_recovered_once_when_asked_for(
     assert server.said.count("recovering /bs/") == 1
     restart = urllib.request.Request(server.url + "/status/restart", b"recovery=2")
     with pytest.raises(urllib.error.HTTPError):  # the server it leads to is not there yet
-        urllib.request.build_opener(NoRedirect).open(restart, timeout=10)
+        urllib.request.build_opener(NoRedirect).open(restart, timeout=GUARD_S)
     server.wait_until_ready()
     assert server.said.count("recovering /bs/") == 2
     assert server.stop() == 0
@@ -270,7 +264,7 @@ def test_https_without_files_is_served_with_a_certificate_of_its_own(
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=GUARD_S) as plain,
         context.wrap_socket(plain) as connection,
     ):
         seen = connection.getpeercert(binary_form=True)

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.waiting import free_port
+
 BIN = Path(sys.executable).parent
 READY = re.compile(rb"available at (https?://\S+)")
-READY_WAIT_S = 60.0
-STOP_WAIT_S = 30.0
+READY_WAIT_S = 120.0
+STOP_WAIT_S = 60.0
 PEAK_POLL_S = 0.02
 
 
@@ -200,10 +201,3 @@ class Machine:
             line = " ".join(map(str, [program, *words]))
             raise Failed(f"{line} exits {finished.exit_code}:\n{finished.out}{finished.err}")
         return finished
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

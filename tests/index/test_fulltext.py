@@ -15,8 +15,8 @@ from peatkeep.index.textkeeper import TextKeeper
 from peatkeep.search.endpoint import answer_query
 from tests.index.corpus import World
 from tests.index.make import blob, claim, delete, file, key, part, permanode
+from tests.waiting import GUARD_S
 
-WAIT_S = 30
 A, B = Ref.of(b"a"), Ref.of(b"b")
 
 
@@ -134,17 +134,17 @@ def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
     keeper = TextKeeper(world.index, tmp_path / "texts")
     keeper.start()
     try:
-        assert keeper.wait(WAIT_S)
+        assert keeper.wait(GUARD_S)
         assert found(world, 'text:"a hoard"') == [node[0]]
         assert found(world, "text:bog -text:hoard") == []
         world.add([claim(node[0], "title", "Iron Age", day=2)])
-        assert keeper.wait(WAIT_S)
+        assert keeper.wait(GUARD_S)
         assert found(world, 'text:"iron age" text:bog') == [node[0]]
         body = b'{"expression": "text:hoard", "snippets": true}'
         (parts,) = answer_query(world.index, body, 0).body["snippets"].values()
         assert parts[1] == "hoard"
         world.add([delete(node[0], day=3)])
-        assert keeper.wait(WAIT_S)
+        assert keeper.wait(GUARD_S)
         assert found(world, "text:hoard") == []
     finally:
         keeper.stop()

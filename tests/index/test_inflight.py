@@ -8,9 +8,9 @@ from peatkeep.blobserver.memory import Memory
 from peatkeep.errors import Unavailable
 from peatkeep.index.inflight import InFlight
 from peatkeep.index.sources import LocalFirst, Recent
+from tests.waiting import GUARD_S
 
 ONE, TWO = (Ref.of(data) for data in (b"one", b"two"))
-WAIT_S = 20
 
 
 class Work:
@@ -26,7 +26,7 @@ class Work:
         self.calls.append(set(blobs))
         if ONE in blobs:
             self.began.set()
-            assert self.go_on.wait(WAIT_S)
+            assert self.go_on.wait(GUARD_S)
             if self._failure is not None:
                 raise self._failure
             return {ONE: "bad"}
@@ -39,10 +39,10 @@ def test_what_is_under_way_is_done_once_and_all_hear_the_same() -> None:
     merged = InFlight(work)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(merged.run, {ONE: b"one"})
-        assert work.began.wait(WAIT_S)
+        assert work.began.wait(GUARD_S)
         second = threads.submit(merged.run, {ONE: b"one", TWO: b"two"})
-        assert first.result(WAIT_S) == {ONE: "bad"}
-        assert second.result(WAIT_S) == {ONE: "bad"}
+        assert first.result(GUARD_S) == {ONE: "bad"}
+        assert second.result(GUARD_S) == {ONE: "bad"}
     assert work.calls == [{ONE}, {TWO}]
 
 
@@ -51,11 +51,11 @@ def test_who_waits_for_work_that_fails_gets_its_error() -> None:
     merged = InFlight(work)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(merged.run, {ONE: b"one"})
-        assert work.began.wait(WAIT_S)
+        assert work.began.wait(GUARD_S)
         second = threads.submit(merged.run, {ONE: b"one", TWO: b"two"})
         for future in (first, second):
             with pytest.raises(Unavailable):
-                future.result(WAIT_S)
+                future.result(GUARD_S)
 
 
 def test_work_that_is_over_is_done_again() -> None:

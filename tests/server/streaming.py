@@ -12,10 +12,10 @@ from websockets.sync.client import ClientConnection, connect
 from peatkeep.blob import Ref
 from peatkeep.blobserver.wire import ClientMachine, Hello, events
 from peatkeep.server.stream import Streams
+from tests.waiting import GUARD_S
 
 from .running import RunningServer
 
-WAIT_S = 10
 PLACE = "/bs-and-maybe-also-index/camli/stream"
 BIG_HELLO = Hello(window=64 * 1024 * 1024)
 
@@ -32,7 +32,7 @@ class StreamClient:
         while (message := self.machine.next_message()) is not None:
             self.socket.send(message)
 
-    def receive(self, wait_s: float = WAIT_S) -> list[events.Event]:
+    def receive(self, wait_s: float = GUARD_S) -> list[events.Event]:
         """The events of the next message."""
         message = self.socket.recv(timeout=wait_s)
         assert isinstance(message, bytes)
@@ -103,6 +103,8 @@ def streaming_to(
         compression=None,
         proxy=None,
         max_size=None,
+        open_timeout=GUARD_S,
+        ping_interval=None,
         additional_headers={"Authorization": f"Basic {token}"} if auth else {},
         **settings,
     ) as socket:

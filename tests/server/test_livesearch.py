@@ -15,6 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from peatkeep.blob import Ref
 from peatkeep.server import livesearch, sockets
 from tests.index.corpus import corpus
+from tests.waiting import GUARD_S
 
 from .replay import VECTORS, Answer, compare, filled, json_fits, read_topic, send
 from .running import RunningServer, running_server
@@ -27,7 +28,6 @@ TOPIC = read_topic("websocket-search")
 HANDSHAKES: list[Json] = TOPIC["handshakes"]  # type: ignore[assignment]
 CONVERSATION: list[Json] = TOPIC["conversation"]["messages"]  # type: ignore[index]
 TRANSCRIPT: list[Json] = json.loads((VECTORS / "search" / "websocket.json").read_text("utf-8"))
-WAIT_S = 10
 SILENCE_S = 0.3
 """Long enough for an answer that should not come to come."""
 
@@ -42,7 +42,7 @@ class Client:
         self.socket = wire
         self.statuses: list[Json] = []
 
-    def receive(self, wait_s: float = WAIT_S) -> Json:
+    def receive(self, wait_s: float = GUARD_S) -> Json:
         """The next answer; messages of the status are kept apart."""
         while True:
             message: Json = json.loads(self.socket.recv(timeout=wait_s))
@@ -66,7 +66,9 @@ class Client:
 def conversation(server: RunningServer) -> Iterator[Client]:
     token = server.service.world.auth.tokens.full
     url = f"ws://{server.host}{PLACE}?authtoken={token}"
-    with connect(url, compression=None, proxy=None) as wire:
+    with connect(
+        url, compression=None, proxy=None, open_timeout=GUARD_S, ping_interval=None
+    ) as wire:
         yield Client(server, wire)
 
 
@@ -104,7 +106,7 @@ def shaken(server: RunningServer, request: Json, values: dict[str, str]) -> Answ
     lines = [f"GET {filled(request['path'], values)} HTTP/1.1", f"Host: {server.host}"]
     lines += [f"{name}: {filled(value, values)}" for name, value in request["headers"].items()]
     host, _, port = server.host.partition(":")
-    with socket.create_connection((host, int(port)), WAIT_S) as wire:
+    with socket.create_connection((host, int(port)), GUARD_S) as wire:
         wire.sendall("\r\n".join([*lines, "", ""]).encode())
         head = b""
         while b"\r\n\r\n" not in head:
@@ -132,7 +134,7 @@ def goes_alike(client: Client, step: Json) -> bool:
         client.socket.send(text if text is not None else json.dumps(step["json"]))
         return True
     if step.get("status_message"):
-        message = json.loads(client.socket.recv(timeout=WAIT_S))
+        message = json.loads(client.socket.recv(timeout=GUARD_S))
         assert sorted(message) == step["keys"]
         assert sorted(message["status"]) == step["status_keys"]
         return True
@@ -294,7 +296,7 @@ def test_a_reader_who_does_not_read_is_cut_off(
             for number in range(livesearch.MOST_QUERIES):
                 query = {"describe": {"depth": 1}, "limit": number + 1}
                 wire.send(json.dumps({"tag": str(number), "query": query}))
-        assert lost.wait(WAIT_S)
+        assert lost.wait(GUARD_S)
 
 
 def test_the_end_of_the_server_is_told(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from peatkeep.schema.filewriter import write_file
 from peatkeep.schema.text import encode
 from peatkeep.server.packing import Packing
 from peatkeep.sorted.memory import MemoryKeyValue
-from tests.server.test_syncing import wait_for
-
-WAIT_S = 20
+from tests.waiting import GUARD_S, wait_until
 
 
 def directory(store: BlobPacked, count: int = 60, size: int = 20_000) -> dict[Ref, bytes]:
@@ -51,13 +49,9 @@ def test_small_files_and_late_ones_are_packed_in_a_quiet_moment(tmp_path: Path) 
         packing = Packing("/bs/", store, quiet_s=0.05, least_bytes=1, look_wait_s=0.02)
         packing.start()
         blobs = directory(store) | late_file(store)
-        wait_for(lambda: packing.document().get("smallFilesBundled") == 60, WAIT_S)
+        done = {"phase": "waiting", "filesPacked": 1, "smallFilesBundled": 60}
+        wait_until(lambda: packing.document() == done)
         packing.stop()
-        assert packing.document() == {
-            "phase": "waiting",
-            "filesPacked": 1,
-            "smallFilesBundled": 60,
-        }
         assert dict(store.fetch_many(blobs)) == blobs
         # The set itself stays loose.
         assert sum(1 for _ in small.enumerate()) == 1
@@ -70,7 +64,7 @@ def test_what_was_loose_at_the_start_is_packed_too() -> None:
     with BlobPacked(small, large, rows) as store:
         packing = Packing("/bs/", store, quiet_s=0, least_bytes=1_000_000, look_wait_s=0.01)
         packing.start()
-        wait_for(lambda: packing.document()["smallFilesBundled"] == 60, WAIT_S)
+        wait_until(lambda: packing.document()["smallFilesBundled"] == 60)
         packing.stop()
 
 
@@ -82,7 +76,7 @@ def test_little_is_left_where_it_is() -> None:
         looked = threading.Event()
         store.loose_bytes = lambda: looked.set() or 0  # type: ignore[method-assign,func-returns-value]
         packing.start()
-        assert looked.wait(WAIT_S)
+        assert looked.wait(GUARD_S)
         packing.stop()
         assert {ref for ref, _ in small.enumerate()} == blobs.keys()
 
@@ -96,7 +90,7 @@ def test_whoever_stops_does_not_wait_for_the_rest() -> None:
         def fetch(self, ref: Ref) -> bytes:
             if threading.current_thread().name == "packing":
                 self.reading.set()
-                assert self.stopping.wait(WAIT_S)
+                assert self.stopping.wait(GUARD_S)
             return super().fetch(ref)
 
     small, large = Held(), Memory()
@@ -104,12 +98,12 @@ def test_whoever_stops_does_not_wait_for_the_rest() -> None:
         blobs = directory(store)
         packing = Packing("/bs/", store, quiet_s=0, least_bytes=1, look_wait_s=0.001)
         packing.start()
-        assert small.reading.wait(WAIT_S)
+        assert small.reading.wait(GUARD_S)
         stopper = threading.Thread(target=packing.stop)
         stopper.start()
-        wait_for(packing.is_stopping, WAIT_S)
+        wait_until(packing.is_stopping)
         small.stopping.set()
-        stopper.join(WAIT_S)
+        stopper.join(GUARD_S)
         assert not stopper.is_alive()
         assert {ref for ref, _ in small.enumerate()} == blobs.keys()
         assert list(large.enumerate()) == []

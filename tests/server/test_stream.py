@@ -25,10 +25,11 @@ from peatkeep.blobserver.wire import (
     unpack,
 )
 from peatkeep.schema.text import encode
+from tests.waiting import GUARD_S
 
 from .running import RunningServer
 from .stored import file, put, store_of
-from .streaming import PLACE, WAIT_S, StreamClient, streaming
+from .streaming import PLACE, StreamClient, streaming
 
 
 @pytest.fixture
@@ -388,7 +389,7 @@ def test_a_message_in_fragments_is_one_message(client: StreamClient) -> None:
     client.socket.send(b"\x02\x00" + bytes(4) + b"\0\0\0\x08" + b"12345678")
     frames = b""
     while b"12345678" not in frames:
-        message = client.socket.recv(timeout=WAIT_S)
+        message = client.socket.recv(timeout=GUARD_S)
         assert isinstance(message, bytes)
         frames += message
 

@@ -5,8 +5,7 @@ import json
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,21 @@ from websockets.exceptions import ConnectionClosed
 
 from peatkeep.blob import Ref
 from peatkeep.blobserver.wire import Code, Hello, Violation, events
-from peatkeep.server import stream, streamput
+from peatkeep.server import serve, stream, streamput
 from peatkeep.server.ahead import AHEAD_BYTES
 from peatkeep.server.streamput import Taken
 from tests.e2e.machine import Machine
+from tests.waiting import GUARD_S, wait_until
 
 from .running import RunningServer, running_server
 from .stored import put, store_of
 from .streaming import BIG_HELLO, StreamClient, streaming, streaming_to, streams_of
 
-WAIT_S = 15
 
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends gives its peers all the time they need."""
+    monkeypatch.setattr(serve, "SHUTDOWN_WAIT_S", GUARD_S)
 
 
 @pytest.fixture
@@ -87,14 +84,14 @@ def test_a_peer_that_takes_nothing_is_cut_off(
 def test_a_silent_peer_is_given_up(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_S", 1)
     with streaming(server) as client:
-        client.run(lambda event: isinstance(event, events.Welcome))
+        client.send()
         assert client.closed() == Violation.SILENCE
 
 
 def test_the_server_is_heard_of_as_often_as_its_peer_wants(server: RunningServer) -> None:
     with streaming(server, Hello(heartbeat_s=1)) as client:
         client.send()
-        messages = [client.socket.recv(timeout=WAIT_S) for _ in range(3)]
+        messages = [client.socket.recv(timeout=GUARD_S) for _ in range(3)]
     ping = b"\x02\x00" + bytes(4)
     assert all(isinstance(message, bytes) for message in messages)
     assert sum(ping in bytes(m) for m in messages if isinstance(m, bytes)) >= 2
@@ -131,6 +128,7 @@ def test_many_idle_connections_share_what_a_few_may_take(server: RunningServer) 
 # -- the server ends ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_server_that_ends_finishes_what_has_come(
     ending: tuple[RunningServer, threading.Thread],
 ) -> None:
@@ -164,7 +162,7 @@ def test_what_a_hanging_store_does_not_finish_is_refused(
     goes_on = threading.Event()
 
     def hang(_: object, puts: list[events.Put]) -> Taken:
-        goes_on.wait(WAIT_S)
+        goes_on.wait(GUARD_S)
         return Taken([put.request for put in puts], [])
 
     monkeypatch.setattr(streamput, "take", hang)
@@ -181,6 +179,7 @@ def test_what_a_hanging_store_does_not_finish_is_refused(
     assert (failed.request, failed.code) == (request, Code.UNAVAILABLE)
 
 
+@pytest.mark.usefixtures("patient")
 def test_after_its_goodbye_a_server_refuses_new_questions(
     ending: tuple[RunningServer, threading.Thread], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +188,7 @@ def test_after_its_goodbye_a_server_refuses_new_questions(
     take = streamput.take
 
     def hang(*arguments: object) -> Taken:
-        goes_on.wait(WAIT_S)
+        goes_on.wait(GUARD_S)
         return take(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(streamput, "take", hang)

@@ -1,5 +1,4 @@
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,9 @@ from peatkeep.schema.text import encode
 from peatkeep.server import syncing
 from peatkeep.server.syncing import Sync
 from peatkeep.server.watched import Watched
+from tests.waiting import wait_until
 
 from .running import RunningServer, running_server
-
-
-def wait_for(condition: Callable[[], bool], wait_s: float = 10) -> None:
-    pause = threading.Event()
-    for _ in range(int(wait_s / 0.02)):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("it did not come about")
 
 
 def indexed(server: RunningServer, ref: Ref) -> bool:
@@ -43,12 +34,12 @@ def test_what_comes_in_by_the_plain_prefix_reaches_the_index(
         server.upload("/bs/", data)
     else:
         server.ask("PUT", f"/bs/camli/{Ref.of(data)}", data)
-    wait_for(lambda: indexed(server, Ref.of(data)))
+    wait_until(lambda: indexed(server, Ref.of(data)))
 
 
 def test_chunks_reach_the_index_too(server: RunningServer) -> None:
     server.upload("/bs-and-maybe-also-index/", b"a chunk of data")
-    wait_for(lambda: indexed(server, Ref.of(b"a chunk of data")))
+    wait_until(lambda: indexed(server, Ref.of(b"a chunk of data")))
 
 
 def test_what_was_stored_while_the_server_was_away_is_indexed_at_the_start(tmp_path: Path) -> None:
@@ -59,7 +50,7 @@ def test_what_was_stored_while_the_server_was_away_is_indexed_at_the_start(tmp_p
     with LocalDisk(tmp_path / "blobs") as store:
         store.receive(Ref.of(b"meanwhile"), b"meanwhile")
     with running_server(tmp_path) as server:
-        wait_for(lambda: indexed(server, Ref.of(b"meanwhile")))
+        wait_until(lambda: indexed(server, Ref.of(b"meanwhile")))
 
 
 def test_a_bad_claim_is_tried_once_and_named(server: RunningServer) -> None:
@@ -69,8 +60,8 @@ def test_a_bad_claim_is_tried_once_and_named(server: RunningServer) -> None:
     bad = encode({**members, "camliSigner": helper.signer.ref})[:-1] + b',"camliSig":"x="}\n'
     server.upload("/bs/", bad)
     sync = server.service.syncs["/sync/"]
-    wait_for(lambda: Ref.of(bad) in sync.refused)
-    wait_for(lambda: sync.waiting == 0)
+    wait_until(lambda: Ref.of(bad) in sync.refused)
+    wait_until(lambda: sync.waiting == 0)
     assert sync.failure == ""
 
 
@@ -91,8 +82,8 @@ def test_a_target_that_fails_gets_everything_later(monkeypatch: pytest.MonkeyPat
     sync.start()
     try:
         source.receive(Ref.of(b"x"), b"x")
-        wait_for(lambda: has(target, Ref.of(b"x")))
-        wait_for(lambda: sync.failure == "")
+        wait_until(lambda: has(target, Ref.of(b"x")))
+        wait_until(lambda: sync.failure == "")
     finally:
         sync.stop()
 
@@ -107,7 +98,7 @@ def test_more_arrivals_than_the_queue_holds_are_found_by_comparing(
     sync.start()
     try:
         source.receive_many([(Ref.of(data), data) for data in blobs])
-        wait_for(lambda: len(list(target.enumerate())) == len(blobs))
+        wait_until(lambda: len(list(target.enumerate())) == len(blobs))
     finally:
         sync.stop()
 
@@ -121,11 +112,10 @@ def test_what_just_arrived_is_not_read_again() -> None:
     sync = Sync(source, target)
     sync.start()
     try:
-        wait_for(lambda: not sync._must_compare)
+        wait_until(lambda: not sync._must_compare)
         source.receive_many([(Ref.of(data), data) for data in (b"", b"x")])
-        wait_for(lambda: has(target, Ref.of(b"x")) and has(target, Ref.of(b"")))
-        wait_for(lambda: sync.waiting == 0)
-        assert sync._held_bytes == 0
+        wait_until(lambda: has(target, Ref.of(b"x")) and has(target, Ref.of(b"")))
+        wait_until(lambda: sync.waiting == 0 and sync._held_bytes == 0)
     finally:
         sync.stop()
 
@@ -139,8 +129,8 @@ def test_more_bytes_than_may_be_held_are_read_again(monkeypatch: pytest.MonkeyPa
         blobs = [bytes([number]) * 7 for number in range(20)]
         source.receive_many([(Ref.of(data), data) for data in blobs])
         assert sync._held_bytes <= 10
-        wait_for(lambda: len(list(target.enumerate())) == len(blobs))
-        wait_for(lambda: sync._held_bytes == 0)
+        wait_until(lambda: len(list(target.enumerate())) == len(blobs))
+        wait_until(lambda: sync._held_bytes == 0)
     finally:
         sync.stop()
 
@@ -150,10 +140,10 @@ def test_what_is_written_and_synced_in_two_steps_arrives_too() -> None:
     sync = Sync(source, target)
     sync.start()
     try:
-        wait_for(lambda: not sync._must_compare)
+        wait_until(lambda: not sync._must_compare)
         source.write_many([(Ref.of(b"two"), b"two")])
         source.sync()
-        wait_for(lambda: has(target, Ref.of(b"two")))
+        wait_until(lambda: has(target, Ref.of(b"two")))
     finally:
         sync.stop()
 
@@ -169,7 +159,7 @@ def test_refused_blobs_do_not_hold_up_the_others() -> None:
     sync = Sync(source, target)
     sync.start()
     try:
-        wait_for(lambda: has(target, Ref.of(b"good")) and sync.copied_blobs == 1)
+        wait_until(lambda: has(target, Ref.of(b"good")) and sync.copied_blobs == 1)
     finally:
         sync.stop()
     assert sync.refused == {Ref.of(b"bad"): "bad"}

@@ -9,7 +9,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from peatkeep.server.config import tls
+from tests.waiting import GUARD_S, free_port
 
 USER = "keeper"
 PASSWORD = "hunter2 with 'quotes' & %percents"
@@ -36,9 +36,7 @@ class Postgres:
         self._folder = folder
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._give(folder)
         password_file = folder / "password"
         password_file.write_text(PASSWORD + "\n")
@@ -49,7 +47,7 @@ class Postgres:
                 "--pwfile", str(password_file), "--auth", "scram-sha-256",
                 "--encoding", "UTF8", "--locale", "C.UTF-8",
             ),
-            check=True, capture_output=True, cwd=folder, timeout=60,
+            check=True, capture_output=True, cwd=folder, timeout=GUARD_S,
         )  # fmt: skip
         for name, pem in zip(("server.crt", "server.key"), tls.make(["localhost"]), strict=True):
             (self._data / name).write_bytes(pem)
@@ -67,7 +65,7 @@ class Postgres:
             stdout=log, stderr=log, cwd=self._folder,
         )  # fmt: skip
         log.close()
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + GUARD_S
         while subprocess.run(
             [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)],
             check=False,
@@ -81,7 +79,7 @@ class Postgres:
         if self._process is not None:
             leader = (self._data / "postmaster.pid").read_text().split("\n", 1)[0]
             os.kill(int(leader), signal.SIGQUIT)
-            self._process.wait(60)
+            self._process.wait(GUARD_S)
             self._process = None
 
     def new_database(self, options: str = "") -> "Database":
@@ -98,7 +96,7 @@ class Postgres:
                 "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database,
             ],
             input=statements, env={"PGPASSWORD": PASSWORD, "LC_ALL": "C.UTF-8"},
-            check=False, capture_output=True, text=True, timeout=60,
+            check=False, capture_output=True, text=True, timeout=GUARD_S,
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
         return run.stdout.splitlines()

