@@ -115,10 +115,14 @@ PROGRAMME: dict[str, Run] = {
 
 
 def chosen(names: list[str]) -> list[str]:
-    """`crash` stands for the crash lines of all stores. Raises KeyError for an unknown name."""
+    """A line by its name; else `crash` stands for the crash lines of all stores.
+
+    Raises KeyError for an unknown name.
+    """
     found: list[str] = []
     for name in names:
-        lines = [line for line in PROGRAMME if line == name or line.startswith(f"{name}-")]
+        lines = [line for line in PROGRAMME if line.startswith(f"{name}-")]
+        lines = [name] if name in PROGRAMME else lines
         if not lines:
             raise KeyError(name)
         found += lines
