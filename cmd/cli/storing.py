@@ -29,7 +29,7 @@ RESTART_WAIT_S: Final = 120.0
 KEYS: Final[Mapping[str, dict[str, str | bool]]] = {
     "localdisk": {},
     "diskpacked": {"packBlobs": True},
-    "blobpacked": {"packRelated": True},
+    "blobpacked": {"packRelated": True, "packLoose": True},
 }
 """Kind of store -> the keys beside blobPath that ask for it."""
 
@@ -80,13 +80,20 @@ def begin(path: Path, kind: str, folder: str | None) -> Path:
     old = Path(str(values["blobPath"]))
     if "migration" in values:
         return old
-    if {key: True for key in ("packBlobs", "packRelated") if values.get(key)} == KEYS[kind]:
+    if kind_of(values) == kind:
         raise ConfigError("migrate", path, f"its store is of the kind {kind} already")
     new = Path(folder).absolute() if folder else old.with_name(f"{old.name}-{kind}")
     for rows in new.glob("migration-removed.*"):  # of an earlier migration, which has ended
         shutil.rmtree(rows) if rows.is_dir() else rows.unlink()
     rewriting.begin_migration(path, {"blobPath": str(new), **KEYS[kind]})
     return old
+
+
+def kind_of(values: Mapping[str, object]) -> str:
+    """The kind of store that a high-level configuration has in its blobPath."""
+    if values.get("packRelated"):
+        return "blobpacked"
+    return "diskpacked" if values.get("packBlobs") else "localdisk"
 
 
 def configuration(path: Path) -> "LowConfig":

@@ -23,9 +23,16 @@ _KEYS: Final = {
     "diskpacked": "# The blobs, in a few large files (without packBlobs: a file for each)."
     "\npackBlobs = true",
     "localdisk": "# The blobs, a file for each.",
-    "blobpacked": "# The blobs, a file for each until they are packed into zips, file by file."
-    "\npackRelated = true",
+    "blobpacked": "# The blobs, in a few large files until they are packed into zips, file by file."
+    "\n# (without packLoose: until then a file for each)"
+    "\npackRelated = true\npackLoose = true",
 }
+_LOOSE_FILES: Final = (
+    "# The blobs, a file for each until they are packed into zips, file by file."
+    "\npackRelated = true"
+)
+_PACKS: Final = "pack-*.blobs"
+
 KINDS: Final = tuple(_KEYS)
 """The stores that a first start can choose; the first is the default (pkg/DESIGN.md, 11)."""
 
@@ -105,7 +112,7 @@ def _kind(blobs: Path, wanted: str) -> str:
     found = ""
     if (blobs / "packed").exists():
         found = "blobpacked"
-    elif any(blobs.glob("pack-*.blobs")):
+    elif any(blobs.glob(_PACKS)):
         found = "diskpacked"
     elif any((blobs / name).exists() for name in HEX_DIGITS):
         found = "localdisk"
@@ -113,6 +120,13 @@ def _kind(blobs: Path, wanted: str) -> str:
         reason = f"it holds blobs of the kind {found}; `pk storage migrate` moves them to another"
         raise ConfigError("set up", blobs, reason)
     return found or wanted or KINDS[0]
+
+
+def _keys(blobs: Path, kind: str) -> str:
+    """What server.toml says of this kind of store; Perkeep's zips have loose files beside them."""
+    if kind == "blobpacked" and (blobs / "packed").exists() and not any(blobs.glob(_PACKS)):
+        return _LOOSE_FILES
+    return _KEYS[kind]
 
 
 def client_url(listen: str) -> str:
@@ -167,7 +181,7 @@ def server_toml(
         auth=text(auth),
         key_id=text(key_id),
         ring=text(ring),
-        keys=_KEYS[kind],
+        keys=_keys(store / "blobs", kind),
         blobs=text(store / "blobs"),
         index=text(store / "index.leveldb"),
     )

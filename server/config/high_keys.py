@@ -44,6 +44,7 @@ SWITCHES: Final = frozenset(
         "memoryIndex",
         "memoryStorage",
         "packBlobs",
+        "packLoose",
         "packRelated",
         "runIndex",
         "shareHandler",
@@ -52,7 +53,7 @@ SWITCHES: Final = frozenset(
 TABLES: Final = frozenset({"limits", "migration", "prefixes", "publish", "scancab"})
 KEYS: Final = TEXTS | SWITCHES | TABLES | {"replicateTo"}
 
-MIGRATION: Final = frozenset({"blobPath", "packBlobs", "packRelated"})
+MIGRATION: Final = frozenset({"blobPath", "packBlobs", "packLoose", "packRelated"})
 """The keys of the table `migration`: where the blobs are moving to."""
 
 _APP = frozenset(["apiHost", "backendURL", "httpsCert", "httpsKey", "listen", "program"])

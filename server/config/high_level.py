@@ -53,6 +53,7 @@ class Conversion:
         self.in_memory = bool(high.get("memoryStorage"))
         self.packs_related = bool(high.get("packRelated"))
         self.packs_blobs = bool(high.get("packBlobs"))
+        self.packs_loose = bool(high.get("packLoose"))
         self._find_key_id = find_key_id
         self.key_id = ""
 
@@ -108,6 +109,8 @@ class Conversion:
             refuse("memoryStorage doesn't support packRelated.")
         if self.packs_blobs and self.packs_related:
             refuse("can't use both packBlobs (for 'diskpacked') and packRelated (for 'blobpacked')")
+        if self.packs_loose and not (self.packs_related and self.blob_path):
+            refuse("packLoose needs packRelated and blobPath")
         if self.blob_path or self.in_memory:
             return
         if not any(self.text(key) for key in ("s3", "b2", "googlecloudstorage")):
@@ -241,14 +244,18 @@ class Conversion:
             self.add("/bs/", "storage-memory")
         elif path and self.packs_related:
             packed = posixpath.join(path, "packed")
-            self.add("/bs-loose/", "storage-filesystem", {"path": path})
-            self.add("/bs-packed/", "storage-filesystem", {"path": packed})
+            self._add_local("/bs-loose/", path, in_packs=self.packs_loose)
+            self._add_local("/bs-packed/", packed, in_packs=False)
             self.add_blobpacked("/bs/", "/bs-loose/", "/bs-packed/", packed)
-        elif path and self.packs_blobs:
-            store = self.sorted_store("diskpacked", posixpath.join(path, "diskpacked-index"))
-            self.add("/bs/", "storage-diskpacked", {"path": path, "metaIndex": store})
         elif path:
-            self.add("/bs/", "storage-filesystem", {"path": path})
+            self._add_local("/bs/", path, in_packs=self.packs_blobs)
+
+    def _add_local(self, prefix: str, path: str, *, in_packs: bool) -> None:
+        if in_packs:
+            store = self.sorted_store("diskpacked", posixpath.join(path, "diskpacked-index"))
+            self.add(prefix, "storage-diskpacked", {"path": path, "metaIndex": store})
+        else:
+            self.add(prefix, "storage-filesystem", {"path": path})
 
     def _add_migration(self) -> None:
         """The store so far becomes the old one; `/bs/` is both, until the blobs have moved."""

@@ -1,9 +1,9 @@
 """Measure the stores themselves: `./pk bench storage [STORE …] [--share N] [--folder DIR]`.
 
 Durable receives in groups, random reads, listings, stats and the stream that reindexing reads, for
-localdisk, diskpacked and blobpacked (whose blobs are packed before they are read). Then `encrypt`
-and `s3`, each beside what carries it alone. Wall time and processor time stand side by side: on a
-shared machine the second is what can be compared.
+localdisk, diskpacked and blobpacked (whose blobs are packed before they are read; its loose ones in
+packs, and in files). Then `encrypt` and `s3`, each beside what carries it alone. Wall time and
+processor time stand side by side: on a shared machine the second is what can be compared.
 """
 
 import argparse
@@ -95,14 +95,23 @@ def open_diskpacked(folder: Path) -> Iterator[Storage]:
 
 @contextmanager
 def open_blobpacked(folder: Path) -> Iterator[Storage]:
-    """As `packRelated` puts it together."""
+    """As `packRelated` with `packLoose` puts it together: what a first start makes."""
+    with open_diskpacked(folder) as small, zips_over(small, folder) as store:
+        yield store
+
+
+@contextmanager
+def open_blobpacked_over_files(folder: Path) -> Iterator[Storage]:
+    """As `packRelated` alone puts it together, for Perkeep too."""
+    with LocalDisk(folder) as small, zips_over(small, folder) as store:
+        yield store
+
+
+@contextmanager
+def zips_over(small: Storage, folder: Path) -> Iterator[Storage]:
     (folder / "packed").mkdir(exist_ok=True)
     rows = LevelDBKeyValue(folder / "packindex.leveldb")
-    with (
-        LocalDisk(folder) as small,
-        LocalDisk(folder / "packed") as large,
-        BlobPacked(small, large, rows) as store,
-    ):
+    with LocalDisk(folder / "packed") as large, BlobPacked(small, large, rows) as store:
         yield store
 
 
@@ -110,6 +119,7 @@ STORES: Final = {
     "localdisk": open_localdisk,
     "diskpacked": open_diskpacked,
     "blobpacked": open_blobpacked,
+    "blobpacked-files": open_blobpacked_over_files,
 }
 
 BESIDE: Final[dict[str, Callable[[Path], Iterable[object]]]] = {

@@ -206,6 +206,27 @@ def test_blobs_are_packed_unless_another_store_is_chosen(home: Home, tmp_path: P
 @pytest.mark.parametrize(
     ("there", "handler"),
     [
+        ([], "storage-diskpacked"),
+        (["packed", "pack-00000.blobs"], "storage-diskpacked"),
+        (["packed"], "storage-filesystem"),
+        (["packed", "sha1"], "storage-filesystem"),
+    ],
+)
+def test_what_is_not_yet_in_zips_is_in_packs_unless_perkeep_left_files(
+    home: Home, tmp_path: Path, there: list[str], handler: str
+) -> None:
+    for name in there:
+        (tmp_path / "data/blobs" / name).mkdir(parents=True)
+    data = tmp_path / "data"
+    first = make(home.environ, listen=LISTEN, user="ann", data=data, kind="blobpacked")
+    prefixes = load.load(first.server_config, home.environ).prefixes
+    assert prefixes["/bs/"].handler == "storage-blobpacked"
+    assert prefixes["/bs-loose/"].handler == handler
+
+
+@pytest.mark.parametrize(
+    ("there", "handler"),
+    [
         ("packed", "storage-blobpacked"),
         ("sha224", "storage-filesystem"),
         ("sha1", "storage-filesystem"),

@@ -74,6 +74,22 @@ def test_a_packed_copy_in_the_cloud_has_loose_and_packed_blobs_of_its_own() -> N
     assert packed["metaIndex"] == {"type": "leveldb", "file": "/x/packindex.leveldb"}
 
 
+def test_loose_blobs_of_a_packed_store_may_lie_in_packs() -> None:
+    prefixes = low(blobPath="/b", packRelated=True, packLoose=True, levelDB="/x/index")["prefixes"]
+    usual = low(blobPath="/b", packRelated=True, levelDB="/x/index")["prefixes"]
+    index = {"type": "leveldb", "file": "/b/diskpacked-index.leveldb"}
+    loose = {"handler": "storage-diskpacked", "handlerArgs": {"path": "/b", "metaIndex": index}}
+    assert prefixes == usual | {"/bs-loose/": loose}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"packBlobs": True}, {"packRelated": True, "blobPath": None, "s3": "a:b:c"}]
+)
+def test_packed_loose_blobs_need_a_packed_store_on_disk(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="packLoose needs packRelated"):
+        low(**{"blobPath": "/b", "packLoose": True, "levelDB": "/x/index"} | changes)
+
+
 def test_a_host_of_s3_may_carry_a_port() -> None:
     prefixes = low(s3="a:b:c:localhost:9000", levelDB="/x")["prefixes"]
     assert prefixes["/bs/"]["handlerArgs"]["hostname"] == "localhost:9000"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from peatkeep.errors import ConfigError
+from peatkeep.server.config.high_keys import MIGRATION
 from peatkeep.server.config.rewriting import begin_migration, finish_migration
 
 USUAL = """\
@@ -52,6 +53,16 @@ def test_at_the_end_only_the_place_of_the_blobs_is_another(file: Path) -> None:
     }
     assert "# A comment." in file.read_text()
     assert oct(file.stat().st_mode)[-3:] == "600"
+
+
+def test_at_the_end_no_key_of_the_old_store_is_left(file: Path) -> None:
+    file.write_text(USUAL.replace("packBlobs = true", "packRelated = true\npackLoose = true"))
+    begin_migration(file, {"blobPath": "/somewhere/files"})
+    finish_migration(file)
+    values = tomllib.loads(file.read_text())
+    assert {key: values[key] for key in MIGRATION & values.keys()} == {
+        "blobPath": "/somewhere/files"
+    }
 
 
 def test_a_file_without_a_migration_stays_as_it_is(file: Path) -> None:
