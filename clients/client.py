@@ -56,8 +56,8 @@ class Client:
     """One server, and what this machine remembers of it. Safe to use from many threads.
 
     config: who signs, and what is left out. cache_dir: None to remember for this object's life
-    only. line: how to use the stream, where the server offers one; None, or `PK_STREAM` set to 0
-    in `environ`, uses plain requests alone. note: told in a sentence of what a person should know.
+    only. line: how bytes travel; with `PK_STREAM` set to 0 in `environ`, by plain requests alone.
+    note: told in a sentence of what a person should know.
     """
 
     def __init__(
@@ -68,11 +68,12 @@ class Client:
         cache_dir: Path | None = None,
         environ: Mapping[str, str] | None = None,
         insecure: bool = False,
-        line: Line | None = FREE_LINE,
+        line: Line = FREE_LINE,
         note: Note = lambda _: None,
     ) -> None:
         self.server = server
-        self._line = line if places.wants_stream(environ or {}) else None
+        over_stream = line.over_stream and places.wants_stream(environ or {})
+        self._line = line._replace(over_stream=over_stream)
         self.config = config
         self._cache_dir = cache_dir
         self._environ = environ or {}
@@ -84,6 +85,7 @@ class Client:
             trusted_certs=server.trusted_certs,
             insecure=insecure,
             proxies=self._environ,
+            line=line,
         )
 
     @classmethod
@@ -94,7 +96,7 @@ class Client:
         *,
         secret_ring: str = "",
         insecure: bool = False,
-        line: Line | None = FREE_LINE,
+        line: Line = FREE_LINE,
         note: Note = lambda _: None,
     ) -> Self:
         """The client that these variables and the configuration file lead to.

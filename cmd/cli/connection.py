@@ -34,6 +34,7 @@ class Connection:
             trusted_certs=entry.trusted_certs,
             insecure=insecure,
             proxies=os.environ,
+            line=line_of(),
         )
         if session.is_verbose:
             self.transport.on_request = lambda method, path: session.output.note(f"{method} {path}")

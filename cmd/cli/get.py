@@ -11,7 +11,7 @@ import click
 from ..blob import Ref, parse_ref
 from ..errors import Invalid, Unsupported
 from .common import PK_GET, Command, Session, global_flags, run, switch
-from .line import line_flags
+from .line import line_flags, line_of
 from .opening import open_client, shown
 
 if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
@@ -103,7 +103,11 @@ def _source(
 
     url, base, share = split_share_url(shared)
     transport = Transport(
-        url, trusted_certs=[cert] if cert else (), insecure=insecure, proxies=os.environ
+        url,
+        trusted_certs=[cert] if cert else (),
+        insecure=insecure,
+        proxies=os.environ,
+        line=line_of(),
     )
     if session.is_verbose:
         transport.on_request = lambda method, path: session.output.note(f"{method} {path}")

@@ -73,15 +73,18 @@ def line_flags(function: Decorated) -> Decorated:
     return function
 
 
-def line_of() -> "Line | None":
-    """How to use the stream, by the flags of `line_flags` and PK_STREAM; None: not at all."""
+def line_of() -> "Line":
+    """How bytes travel, by the flags of `line_flags` and PK_STREAM."""
     from ..blobserver.remote.line import Line  # --help can't wait for its package
 
     context = click.get_current_context(silent=True)
     meta = context.meta if context is not None else {}
-    if meta.get("plain_http") or not places.wants_stream(os.environ):
-        return None
-    return Line(meta.get("compress"), meta.get("limit_up"), meta.get("limit_down"))
+    return Line(
+        meta.get("compress"),
+        meta.get("limit_up"),
+        meta.get("limit_down"),
+        over_stream=not meta.get("plain_http") and places.wants_stream(os.environ),
+    )
 
 
 def _keep_meta(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

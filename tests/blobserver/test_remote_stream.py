@@ -6,21 +6,32 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from peatkeep.blob import Ref
 from peatkeep.blobserver.conformance import StorageSuite
-from peatkeep.blobserver.remote import FREE_LINE, Remote, Transport, discover
+from peatkeep.blobserver.memory import Memory
+from peatkeep.blobserver.registry import open_storage
+from peatkeep.blobserver.remote import FREE_LINE, Line, Remote, Transport, discover
 from peatkeep.blobserver.remote.stream import Stream
 from peatkeep.blobserver.storage import Storage
-from peatkeep.errors import Forbidden, Invalid, NotFound, Unavailable, Unsupported
+from peatkeep.errors import (
+    Forbidden,
+    Invalid,
+    NotFound,
+    StoreError,
+    Unavailable,
+    Unsupported,
+)
 from peatkeep.schema.filewriter import write_file
 from peatkeep.server.auth import Auth, Right
 from peatkeep.server.config import load
 from tests.independent import stream as independent
-from tests.proxy import Line, line_to
+from tests.proxy import Line as Cable
+from tests.proxy import line_to
 from tests.server.running import RunningServer, running_server, serving
 
 Blob = tuple[Ref, bytes]
@@ -38,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def line(server: RunningServer) -> Iterator[Line]:
+def line(server: RunningServer) -> Iterator[Cable]:
     with line_to(server.url) as line:
         yield line
 
@@ -50,7 +61,7 @@ def remote_to(url: str, auth: str, **settings: object) -> Remote:
 
 
 @pytest.fixture
-def remote(server: RunningServer, line: Line) -> Iterator[Remote]:
+def remote(server: RunningServer, line: Cable) -> Iterator[Remote]:
     with remote_to(line.url, server.auth) as remote:
         yield remote
 
@@ -157,7 +168,7 @@ def test_a_file_is_read_in_order_from_any_byte(remote: Remote) -> None:
         list(stream_of(remote).read_file(Ref.of(b"no file")))
 
 
-def test_compressed_on_the_way_and_whole_at_both_ends(server: RunningServer, line: Line) -> None:
+def test_compressed_on_the_way_and_whole_at_both_ends(server: RunningServer, line: Cable) -> None:
     text = [(Ref.of(data), data) for data in (b"%d " % n * 50_000 for n in range(40))]
     sent = text + blobs(10, 100_000, seed=7)
     with remote_to(line.url, server.auth, compress=3) as remote:
@@ -203,7 +214,7 @@ def test_where_no_websocket_gets_through_requests_do_it(
         assert not remote.has_stream
 
 
-def test_after_cuts_everything_goes_on_where_it_was(remote: Remote, line: Line) -> None:
+def test_after_cuts_everything_goes_on_where_it_was(remote: Remote, line: Cable) -> None:
     sent = blobs(400, 50_000, seed=8)
     dice = random.Random(9)
     line.on_cut = lambda: line.up_bytes + line.down_bytes + dice.randint(100_000, 5_000_000)
@@ -219,7 +230,7 @@ def test_after_cuts_everything_goes_on_where_it_was(remote: Remote, line: Line) 
 
 
 def test_a_server_that_is_gone_is_unavailable_and_one_that_returns_is_used(
-    remote: Remote, line: Line
+    remote: Remote, line: Cable
 ) -> None:
     sent = blobs(20, 1000, seed=12)
     stream = stream_of(remote)
@@ -232,7 +243,7 @@ def test_a_server_that_is_gone_is_unavailable_and_one_that_returns_is_used(
 
 
 def test_a_line_that_dies_silently_is_given_up(
-    server: RunningServer, line: Line, monkeypatch: pytest.MonkeyPatch
+    server: RunningServer, line: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half open: nothing comes, and nobody says so. The heartbeat tells."""
     monkeypatch.setattr("peatkeep.blobserver.wire.connection.SILENT_BEATS", 0.02)
@@ -257,7 +268,7 @@ def test_uploads_that_nobody_answers_end(
     assert [type(error) for _, error in answers] == [Unavailable] * 3
 
 
-def test_close_ends_what_runs(remote: Remote, line: Line) -> None:
+def test_close_ends_what_runs(remote: Remote, line: Cable) -> None:
     stream = stream_of(remote)
     remote.receive_many(blobs(3, 1000, seed=15))
     line.silence()
@@ -268,7 +279,7 @@ def test_close_ends_what_runs(remote: Remote, line: Line) -> None:
     waiting.join()
 
 
-def test_a_limit_is_kept_both_ways(server: RunningServer, line: Line) -> None:
+def test_a_limit_is_kept_both_ways(server: RunningServer, line: Cable) -> None:
     sent = blobs(6, 50_000, seed=16)
     waits_s: list[float] = []
     with remote_to(line.url, server.auth, up_bytes_s=400_000, down_bytes_s=400_000) as remote:
@@ -284,7 +295,45 @@ def test_a_limit_is_kept_both_ways(server: RunningServer, line: Line) -> None:
     assert min(waits_s) > 0.35
 
 
-def test_a_captured_session_decodes_by_the_page_alone(server: RunningServer, line: Line) -> None:
+def test_a_limit_is_kept_by_requests_of_all_threads_together(server: RunningServer) -> None:
+    sent = blobs(6, 50_000, seed=19)
+    wanted = Line(up_bytes_s=400_000, down_bytes_s=400_000, over_stream=False)
+    transport = Transport(server.url, server.auth, line=wanted)
+    refs = [ref for ref, _ in sent]
+    with Remote.on(transport, discover(transport), line=wanted) as remote:
+        assert not remote.has_stream
+        for work in (
+            lambda: remote.receive_many(sent),
+            lambda: list(remote.fetch_many(refs)),  # in one answer
+            lambda: list(ThreadPoolExecutor(3).map(remote.fetch, refs)),
+        ):
+            began = time.monotonic()
+            work()
+            # As above: never too slow to pass.
+            assert time.monotonic() - began > 0.35
+
+
+def test_a_store_of_a_configuration_uses_the_stream_where_there_is_one(
+    server: RunningServer,
+) -> None:
+    for path in ("", "/bs-and-maybe-also-index/", "/sto-nowhere/"):
+        args = {"url": server.url + path, "auth": server.auth, "skipStartupCheck": True}
+        with open_storage("storage-remote", args, lambda _: Memory()) as store:
+            assert isinstance(store, Remote)
+            asked: list[str] = []
+            store.transport.on_request = lambda _, path, asked=asked: asked.append(path)
+            if path == "/sto-nowhere/":
+                with pytest.raises(StoreError):
+                    store.receive_many(blobs(20, 100, seed=20))
+                continue
+            sent = blobs(20, 100, seed=21)
+            store.receive_many(sent)
+            assert list(store.fetch_many([ref for ref, _ in sent])) == sent
+            assert len(asked) == 1  # discovery
+            assert store.has_stream
+
+
+def test_a_captured_session_decodes_by_the_page_alone(server: RunningServer, line: Cable) -> None:
     line.captured = []
     sent = [*blobs(30, 20_000, seed=17), *blobs(2, 700_000, seed=18)]
     with remote_to(line.url, server.auth) as remote:

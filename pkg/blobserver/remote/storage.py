@@ -18,7 +18,7 @@ from .. import framing
 from ..storage import Generation, Storage
 from ..unsynced import Held
 from .discovery import Discovery, discover
-from .line import Line
+from .line import FREE_LINE, Line
 from .multipart import upload_body
 from .transport import MAX_UNDER_WAY, Response, Transport, status_error
 
@@ -67,7 +67,8 @@ class Remote(Storage):
     one, the server is asked where its blobs are, and what it can do, when that is first needed.
     has_multi_get: whether the server offers `fetch-blobs`. generation: from discovery.
     line: how to use the stream, where many blobs travel; None where the server has none, or it
-    is not wanted. Behind a proxy, which may let no websocket through, it is not used.
+    is not wanted. Behind a proxy, which may let no websocket through, it is not used. is_told:
+    whether the caller knows all this of the server; else it is asked, when many blobs travel.
     """
 
     def __init__(
@@ -78,12 +79,14 @@ class Remote(Storage):
         has_multi_get: bool = False,
         generation: Generation | None = None,
         line: Line | None = None,
+        is_told: bool = True,
     ) -> None:
         self.transport = transport
-        self.line = None if transport.has_proxy else line
+        self.line = line if line and line.over_stream and not transport.has_proxy else None
         self._stream: Stream | None = None
         self._prefix = prefix
         self._has_multi_get = has_multi_get
+        self._is_told = is_told and bool(prefix)
         self._generation = generation
         self._held = Held()
         self._lock = threading.Lock()
@@ -126,7 +129,7 @@ class Remote(Storage):
             skips_check = options.boolean("skipStartupCheck", False)
             trusted = options.string("trustedCert", "")
         transport = Transport(url, auth, trusted_certs=[trusted] if trusted else ())
-        store = cls(transport, _path_prefix(transport))
+        store = cls(transport, _path_prefix(transport), line=FREE_LINE, is_told=False)
         if not skips_check:
             try:
                 next(store.enumerate(), None)
@@ -151,7 +154,22 @@ class Remote(Storage):
 
     @property
     def has_multi_get(self) -> bool:
-        return self._has_multi_get if self._prefix else self._discovery.has_multi_get
+        self._learn()
+        return self._has_multi_get
+
+    def _learn(self) -> None:
+        """Ask once what the server can do, unless it is known. Raises Unavailable."""
+        with self._opening:
+            if self._is_told:
+                return
+            try:
+                found = self._discovery
+            except (Corrupt, Forbidden, Invalid, NotFound, Unsupported):
+                self.line = None  # its blobs may be served all the same
+            else:
+                self._has_multi_get = found.has_multi_get
+                self.line = self.line if found.has_stream else None
+            self._is_told = True
 
     @property
     def has_stream(self) -> bool:
@@ -195,6 +213,7 @@ class Remote(Storage):
 
     def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, framing.Found]]:
         asked = iter(refs)
+        self._learn()
         if self.line is not None:
             few = list(islice(asked, FEW_BLOBS))
             asked = chain(few, asked)
@@ -296,6 +315,7 @@ class Remote(Storage):
 
         Raises the error of the first refused blob after all others were sent.
         """
+        self._learn()
         asked = iter(blobs)
         few = list(islice(asked, FEW_BLOBS)) if self.line is not None else []
         blobs = chain(few, asked)

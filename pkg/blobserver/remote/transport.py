@@ -19,6 +19,8 @@ from ...errors import (
     Unsupported,
 )
 from .address import Address, Proxy, authorization, parse_url, proxy_for
+from .line import FREE_LINE, Line
+from .throttle import Throttle
 
 if TYPE_CHECKING:
     import ssl
@@ -61,6 +63,7 @@ class Transport:
     trusted_certs: where not empty, the server's certificate must have one of these
     fingerprints (first 20 hex digits of SHA-256 of the DER form) and nothing else is verified.
     insecure: accept any certificate. proxies: an environment, as `proxy_for` reads it.
+    line: how fast bodies may go, of all requests together.
 
     A request is repeated at once when its kept-alive connection had gone stale, and up to three
     times, after waits, when the server can't be reached or asks for it (429, 502, 503, 504).
@@ -75,6 +78,7 @@ class Transport:
         trusted_certs: Sequence[str] = (),
         insecure: bool = False,
         proxies: Mapping[str, str] | None = None,
+        line: Line = FREE_LINE,
         retry_waits_s: Sequence[float] = RETRY_WAITS_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
@@ -89,6 +93,8 @@ class Transport:
         self._lock = threading.Lock()
         self._under_way = threading.BoundedSemaphore(MAX_UNDER_WAY)
         self._closed = threading.Event()
+        self._up = Throttle(line.up_bytes_s, self._closed.wait)
+        self._down = Throttle(line.down_bytes_s, self._closed.wait)
         self._tls: ssl.SSLContext | None = None
         self._answered = False
         self.on_request: Callable[[str, str], None] | None = None
@@ -201,7 +207,8 @@ class Transport:
         if (answer.length or 0) > max_bytes:
             raise TooLarge("read answer of", self.address, f"over {max_bytes} bytes")
         try:
-            data = answer.read(max_bytes + 1)
+            reader = answer if self._down.is_free else self._down.reader(answer)
+            data = reader.read(max_bytes + 1)
             if answer.length and len(data) <= max_bytes:
                 raise Unavailable("read answer of", self.address, "it ended early")
         except (OSError, http.client.HTTPException) as error:
@@ -220,7 +227,7 @@ class Transport:
         to go on.
         """
         with self._exchange(method, path, body, headers) as answer:
-            yield answer, io.BufferedReader(answer, 256 * 1024)
+            yield answer, self._down.reader(answer)
 
     @contextmanager
     def _exchange(
@@ -270,9 +277,12 @@ class Transport:
             size = len(body) if isinstance(body, bytes) else sum(map(len, body))
             sent["Content-Length"] = str(size)
         try:
+            pieces: Body | Iterator[bytes] | None = body
+            if body is not None and not self._up.is_free:
+                pieces = self._up.pieces([body] if isinstance(body, bytes) else body)
             broken: OSError | None = None
             try:
-                connection.request(method, target, body=body, headers=sent)
+                connection.request(method, target, body=pieces, headers=sent)
             except (BrokenPipeError, ConnectionResetError) as error:
                 # A server may refuse before it has read everything: its answer may be there.
                 broken = error
