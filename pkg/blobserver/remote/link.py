@@ -19,6 +19,12 @@ READ_BYTES: Final = 256 * 1024
 UNSENT_BYTES: Final = 256 * 1024
 """The system takes no more while so much waits in it: what is urgent would wait behind it."""
 
+LEAST_MESSAGE_BYTES: Final = 128 * 1024
+MOST_MESSAGE_BYTES: Final = 512 * 1024
+QUICK_S, SLOW_S = 0.005, 0.05
+"""A message that left within the first time may be followed by a larger one; beyond the second, by
+a smaller one: nothing overtakes what is in a message."""
+
 TICK_S: Final = 1.0
 FAREWELL_S: Final = 0.5
 NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
@@ -40,6 +46,13 @@ class Peer(Protocol):
     @property
     def wants_end(self) -> bool:
         """Whether all is said and the connection can be closed."""
+        ...
+
+
+class Napper(Peer, Protocol):
+    @property
+    def nap_s(self) -> float:
+        """When to ask again for a message, after None, unless the bell rings."""
         ...
 
 
@@ -90,9 +103,11 @@ class Link:
         self._messages = deque(first)
         self._unsent: deque[memoryview] = deque()
         self._buffer = memoryview(bytearray(READ_BYTES))
+        self._message_bytes = LEAST_MESSAGE_BYTES
+        self._begun_at = 0.0  # when the message that is being sent was made
         connection.setblocking(False)
 
-    def run(self, peer: Peer, bell: Bell, up: Pace, down: Pace) -> "Ended":
+    def run(self, peer: Napper, bell: Bell, up: Pace, down: Pace) -> "Ended":
         """Move bytes until the end, and tell of it.
 
         The socket is closed then.
@@ -108,7 +123,7 @@ class Link:
         finally:
             self._socket.close()
 
-    def _run(self, peer: Peer, bell: Bell, up: Pace, down: Pace) -> str:
+    def _run(self, peer: Napper, bell: Bell, up: Pace, down: Pace) -> str:
         poll = select.poll()
         poll.register(bell, select.POLLIN)
         number = self._socket.fileno()
@@ -133,8 +148,10 @@ class Link:
             mask = 0 if down_s else select.POLLIN
             mask |= select.POLLOUT if (has_output or self._unsent) and not up_s else 0
             poll.register(number, mask)
-            waits = [TICK_S, *(wait_s for wait_s in (up_s, down_s) if wait_s)]
-            for ready, what in poll.poll(min(waits) * 1000):
+            waits = [peer.nap_s, *(wait_s for wait_s in (up_s, down_s) if wait_s)]
+            found = poll.poll(min(waits) * 1000)
+            has_output = has_output or not found
+            for ready, what in found:
                 if ready != number:
                     bell.quiet()
                     has_output = True
@@ -164,22 +181,28 @@ class Link:
     def _write(self, peer: Peer, pace: Pace) -> bool:
         """Send what the socket takes; whether there may be more to send."""
         if not self._unsent:
-            message = peer.next_message(pace.step_bytes)
+            message = peer.next_message(min(pace.step_bytes, self._message_bytes))
             if message is None:
                 return False
+            self._begun_at = time.monotonic()
             self._websocket.send(message)
             self._unsent.extend(map(memoryview, self._websocket.output()))
         try:
-            sent = self._socket.send(self._unsent[0])
+            sent = _send(self._socket, self._unsent)
         except OSError as error:
             if _must_wait(error):
                 return True
             raise
-        pace.went(sent, time.monotonic())
-        if sent < len(self._unsent[0]):
+        now = time.monotonic()
+        pace.went(sent, now)
+        while self._unsent and sent >= len(self._unsent[0]):
+            sent -= len(self._unsent.popleft())
+        if self._unsent:
             self._unsent[0] = self._unsent[0][sent:]
-        else:
-            self._unsent.popleft()
+        elif now - self._begun_at < QUICK_S:
+            self._message_bytes = min(2 * self._message_bytes, MOST_MESSAGE_BYTES)
+        elif now - self._begun_at > SLOW_S:
+            self._message_bytes = max(self._message_bytes // 2, LEAST_MESSAGE_BYTES)
         return True
 
     def _say_farewell(self) -> None:
@@ -197,6 +220,13 @@ class Link:
                     return
         except OSError:
             pass
+
+
+def _send(connection: socket.socket, pieces: deque[memoryview]) -> int:
+    """Give the system some of the pieces, in one call where it can take several."""
+    if len(pieces) == 1 or hasattr(connection, "pending"):  # TLS has no call for several
+        return connection.send(pieces[0])
+    return connection.sendmsg(pieces)
 
 
 def _pending(connection: socket.socket) -> int:

@@ -14,7 +14,7 @@ from ..framing import Found
 from .attempts import Attempts
 from .dialogue import REFS_AT_ONCE, Dialogue, Question, Upload
 from .line import FREE_LINE, Line
-from .link import Bell, Link, open_link
+from .link import TICK_S, Bell, Link, open_link
 from .pace import Pace
 from .questions import Chunk, Reading, Sizes, Watching, Window, chunk_of
 
@@ -28,6 +28,15 @@ IDLE_S: Final = 60.0
 """A stream that is not used for so long is closed; the next use opens it again."""
 
 CLOSE_WAIT_S: Final = 2.0
+
+GATHER_BYTES: Final = 256 * 1024
+NAP_S: Final = 0.02
+NAPS_FOR_S: Final = 0.1
+"""While uploads come, those without hurry are gathered: to this many bytes, or for this time; when
+none has come for the last one, the loop waits for the bell alone."""
+
+_AWAKE, _NAPS, _ASLEEP = range(3)
+"""Of the loop: it asks for more by itself, does so soon, or has to be told of what is new."""
 
 
 class Stream:
@@ -52,7 +61,9 @@ class Stream:
         self._opening = threading.Lock()
         self._thread: threading.Thread | None = None
         self._bell = Bell()
-        self._is_quiet = False  # the loop waits: it has to be told of what is new
+        self._state = _AWAKE
+        self._gathered_bytes = 0  # of uploads that came since the loop naps
+        self._put_at = 0.0  # when the loop last found uploads to send
         self._is_closed = False
         self._closing = threading.Event()
         self._used_at = 0.0
@@ -92,7 +103,10 @@ class Stream:
             while self._dialogue.unanswered_bytes > UNANSWERED_BYTES:
                 self._changed.wait()
             self._dialogue.put(upload)
-            self._tell()
+            self._gathered_bytes += len(upload.data)
+            # One ring for many: to wake the loop costs more than to send a blob.
+            if not no_rush or self._state is _ASLEEP or self._gathered_bytes >= GATHER_BYTES:
+                self._tell()
         with suppress(StoreError):  # it is told by `done`
             self.open()  # it may just have ended
 
@@ -287,13 +301,13 @@ class Stream:
     def _begin(self) -> None:
         self._used_at = time.monotonic()
         self._dialogue.connected(self._used_at)
-        self._is_quiet = False
+        self._state = _AWAKE
         self.connections += 1
 
     def _tell(self) -> None:
         """Wake the loop, if it waits. With the lock held."""
-        if self._is_quiet:
-            self._is_quiet = False
+        if self._state is not _AWAKE:
+            self._state = _AWAKE
             self._bell.ring()
 
     def _run(self, link: Link) -> None:
@@ -375,8 +389,18 @@ class Stream:
     def next_message(self, budget_bytes: int) -> bytes | None:
         with self._lock:
             message = self._dialogue.next_message(budget_bytes)
-            self._is_quiet = message is None
+            now = time.monotonic()
+            if self._gathered_bytes:
+                self._gathered_bytes, self._put_at = 0, now
+            if message is not None:
+                self._state = _AWAKE
+            else:
+                self._state = _NAPS if now - self._put_at < NAPS_FOR_S else _ASLEEP
             return message
+
+    @property
+    def nap_s(self) -> float:
+        return NAP_S if self._state is _NAPS else TICK_S
 
     def tick(self, now: float) -> None:
         with self._lock:

@@ -1,12 +1,18 @@
 """The client's end of a websocket as bytes in and out; the socket is the caller's."""
 
 import logging
+import secrets
+import struct
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
-from websockets.frames import Frame, Opcode
+from websockets.frames import (  # type: ignore[attr-defined]  # not said to be exported
+    Frame,
+    Opcode,
+    apply_mask,  # in C, where that was built
+)
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import WebSocketURI
@@ -18,6 +24,12 @@ if TYPE_CHECKING:
     from .address import Address
 
 NORMAL_CLOSE: Final = 1000
+
+BINARY: Final = 0x82  # with FIN, by RFC 6455, 5.2
+MASKED: Final = 0x80
+_SMALL: Final = struct.Struct(">BB4s")
+_MEDIUM: Final = struct.Struct(">BBH4s")
+_LARGE: Final = struct.Struct(">BBQ4s")
 _BLANK_LINE: Final = b"\r\n\r\n"
 
 _REFUSALS: Final = {401: Forbidden, 403: Forbidden, 429: Unavailable}
@@ -51,6 +63,7 @@ class WebSocket:
         self._was_opened = False
         self._tail = b""  # of the answer to the handshake, as far as it has come
         self._fragments: list[bytes] = []
+        self._output: list[bytes] = []
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take bytes from the socket, b"" at their end; returns the messages that are whole.
@@ -113,8 +126,18 @@ class WebSocket:
             self._fragments.clear()
 
     def send(self, message: bytes) -> None:
-        """Queue a message for `output`."""
-        self._protocol.send_binary(message)
+        """Queue a message for `output`; while `is_open`."""
+        self._take_output()
+        size = len(message)
+        mask = secrets.token_bytes(4)
+        if size < 126:
+            head = _SMALL.pack(BINARY, MASKED | size, mask)
+        elif size < 65536:
+            head = _MEDIUM.pack(BINARY, MASKED | 126, size, mask)
+        else:
+            head = _LARGE.pack(BINARY, MASKED | 127, size, mask)
+        # Apart: joined, the message would be copied once more.
+        self._output += (head, apply_mask(message, mask))
 
     def close(self, code: int = NORMAL_CLOSE, reason: str = "") -> None:
         """Queue the end, unless it has come."""
@@ -123,7 +146,13 @@ class WebSocket:
 
     def output(self) -> list[bytes]:
         """Bytes for the socket; each piece once."""
-        return [piece for piece in self._protocol.data_to_send() if piece]
+        self._take_output()
+        output, self._output = self._output, []
+        return output
+
+    def _take_output(self) -> None:
+        """What the protocol says by itself, in its place among the messages."""
+        self._output += filter(None, self._protocol.data_to_send())
 
     @property
     def is_open(self) -> bool:
