@@ -1,10 +1,8 @@
 """`pk`: everything that is neither putting nor getting, and a door to both."""
 
-import sys
-
 import click
 
-from .common import PK, LazyGroup, global_flags, run
+from .common import PK, LazyGroup, end, global_flags, run
 
 MODES = {
     "init": ("initialising:init", "Make a key and a client configuration."),
@@ -17,6 +15,7 @@ MODES = {
     "claims": ("searching:claims", "Show the claims on a permanode."),
     "search": ("searching:search", "Search, by expression or constraint."),
     "searchdoc": ("searching:searchdoc", "Tell what a search expression can say."),
+    "biggest": ("searching:biggest", "List the directories with the most in them."),
     "complete": ("searching:complete", "List attributes or values that begin so."),
     "named-search-get": ("naming:named_search_get", "Show a named search."),
     "named-search-set": ("naming:named_search_set", "Name a search."),
@@ -41,4 +40,4 @@ def pk() -> None:
 
 
 def main() -> None:
-    sys.exit(run(pk, PK))
+    end(run(pk, PK))

@@ -1,6 +1,7 @@
 """What the index of a server knows: `pk search`, `pk describe`, `pk claims`."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from typing import Final
@@ -22,9 +23,15 @@ def ref_argument(text: str) -> Ref:
     return ref
 
 
-def describe_request(refs: Iterable[str], depth: int, at: str | None = None) -> bytes:
-    """The body of a describe request, as Perkeep's programs write it."""
+def describe_request(
+    refs: Iterable[str], depth: int, at: str | None = None, *, sizes: bool = False
+) -> bytes:
+    """The body of a describe request, as Perkeep's programs write it.
+
+    sizes: of directories with all that is below them, which Perkeep's servers do not tell.
+    """
     members = {"blobrefs": list(refs), "blobref": None, "depth": depth, "at": at}
+    members |= {"sizes": True} if sizes else {}
     return json.dumps(members, indent="\t").encode()
 
 
@@ -53,7 +60,7 @@ def describe(session: Session, refs: tuple[str, ...], depth: int, at: str) -> No
             parse_time(at)
         except Invalid as error:
             raise click.UsageError(str(error)) from None
-    body = describe_request(wanted, depth, at or None)
+    body = describe_request(wanted, depth, at or None, sizes=session.output.is_terminal)
     answer = Connection(session).search("describe", body=body)
     if not session.output.is_terminal:
         show(session, answer)
@@ -115,7 +122,7 @@ def search(
       pk search --limit 5 'text:"water bill" sort:-mod'
     """
     from .connection import Connection
-    from .showing import DESCRIBE_FOUND, FOUND, columns, found_rows
+    from .showing import DESCRIBE_FOUND, found_lines
 
     text = (sys.stdin.read() if query == "-" else query).strip()
     if not text:
@@ -126,6 +133,8 @@ def search(
     request |= {"describe": {"blobref": None, "at": None}} if describe else {}
     as_table = session.output.is_terminal and not (bare or describe or rawquery)
     request |= {"describe": DESCRIBE_FOUND} if as_table else {}
+    # Only for servers that keep texts: Perkeep's refuse members that they do not know.
+    request |= {"snippets": True} if _TEXT.search(text) and not (bare or rawquery) else {}
     try:
         answer = Connection(session).search("query", body=compact(request))
     except Unavailable as error:
@@ -138,13 +147,16 @@ def search(
         if not results.get("blobs"):
             session.output.note("nothing found")
             return
-        for line in columns([FOUND, *found_rows(results)]):
+        for line in found_lines(results):
             session.output.result(line)
         if results.get("continue"):
             session.output.note(f"more: the same with --continue {results['continue']}")
     else:
         show(session, answer)
 
+
+_TEXT = re.compile(r'\btext"?\s*:')
+"""Of an expression or a constraint that looks for words."""
 
 REFUSED: Final = "Invalid SearchQuery: "
 
@@ -162,6 +174,30 @@ def refusal(error: Unavailable, text: str) -> Invalid | None:
     if "No support for literals" in reason:
         hint = f'a word alone says not where it stands: text:"{text}", title:"{text}"; {hint}'
     return Invalid("search", text, f"{reason}. {hint}")
+
+
+@click.command(cls=Command)
+@click.option("--limit", type=click.IntRange(1), default=20, help="At most so many.")
+@server_flag
+@json_flag
+@click.pass_obj
+def biggest(session: Session, limit: int) -> None:
+    """List the directories with the most bytes below them, versions of one folder each alone."""
+    from .connection import Connection
+    from .showing import BIGGEST, big_rows, columns
+
+    request = {
+        "constraint": {"dir": {}},
+        "sort": "-size",
+        "limit": limit,
+        "describe": {"depth": 1, "sizes": True},
+    }
+    answer = Connection(session).search("query", body=compact(request))
+    if session.output.is_terminal:
+        for line in columns([BIGGEST, *big_rows(json.loads(answer))]):
+            session.output.result(line)
+    else:
+        show(session, answer)
 
 
 @click.command(cls=Command)

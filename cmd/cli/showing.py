@@ -1,5 +1,6 @@
 """Answers of the search handler as tables, for people at a terminal."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -9,8 +10,12 @@ FOUND: Final = ("date", "what", "tags", "ref")
 CLAIMS: Final = ("date", "by", "claim", "attribute", "value", "ref")
 FACTS: Final = ("fact", "value")
 
+BIGGEST: Final = ("size", "files", "folders", "name", "ref")
+
 DESCRIBE_FOUND: Final = {"depth": 1, "rules": [{"attrs": ["camliContent", "camliContentImage"]}]}
 """What the table of results needs to know: them, and what their content is."""
+
+SNIPPET_INDENT: Final = "    "
 
 KEY_ID_DIGITS: Final = 8
 """Of a key or a ref that is shown to tell signers apart, not to be copied."""
@@ -43,6 +48,27 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def found_lines(answer: Mapping[str, object]) -> Iterator[str]:
+    """A table of FOUND, below each result the piece of text in which something was found."""
+    head, *lines = columns([FOUND, *found_rows(answer)])
+    yield head
+    snippets = answer.get("snippets")
+    for blob, line in zip(_rows(answer, "blobs"), lines, strict=True):
+        yield line
+        pieces = snippets.get(blob.get("blob")) if isinstance(snippets, dict) else None
+        if isinstance(pieces, list):
+            yield SNIPPET_INDENT + snippet(list(map(str, pieces)))
+
+
+def snippet(pieces: Sequence[str]) -> str:
+    """A piece of text on one line; every second part, which was looked for, in bold."""
+    from click import style
+
+    plain = (_printable(re.sub(r"\s+", " ", piece)) for piece in pieces)
+    parts = [style(text, bold=True) if at % 2 else text for at, text in enumerate(plain)]
+    return "".join(parts).strip()
+
+
 def found_rows(answer: Mapping[str, object]) -> Iterator[Row]:
     """The rows of FOUND of a described query answer, in its order.
 
@@ -58,9 +84,31 @@ def found_rows(answer: Mapping[str, object]) -> Iterator[Row]:
         content = _table(meta, _first(attributes, "camliContent"))
         file = _table(content, "file") or _table(content, "dir") or _table(entry, "file")
         name = _first(attributes, "title") or str(file.get("fileName", ""))
-        moment = file.get("time") or file.get("modTime") or permanode.get("modtime") or ""
+        moment = (
+            file.get("dated")
+            or file.get("time")
+            or file.get("modTime")
+            or permanode.get("modtime")
+            or ""
+        )
         kind = str(entry.get("camliType") or "data")
         yield _minute(moment), name or f"({kind})", ", ".join(_texts(attributes, "tag")), ref
+
+
+def big_rows(answer: Mapping[str, object]) -> Iterator[Row]:
+    """The rows of BIGGEST of a query answer that is described with sizes, in its order."""
+    meta = _table(_table(answer, "description"), "meta")
+    for blob in _rows(answer, "blobs"):
+        ref = str(blob.get("blob"))
+        entry = _table(meta, ref)
+        tree = _table(entry, "tree")
+        counts = (str(tree.get(name, "")) for name in ("files", "dirs"))
+        name = str(_table(entry, "dir").get("fileName", ""))
+        yield _megabytes(tree.get("size")), *counts, name, ref
+
+
+def _megabytes(size: object) -> str:
+    return f"{size / 1e6:.1f} MB" if isinstance(size, int) else ""
 
 
 def claim_rows(answer: Mapping[str, object]) -> Iterator[Row]:

@@ -12,10 +12,11 @@ from ..blob import Ref
 from ..schema.claims import ADD_ATTRIBUTE, SET_ATTRIBUTE
 from ..sorted.kv import MAX_KEY_SIZE
 from .rows import DATED, SCHEMA_MIME, Row, esc, unesc
+from .trees import GROWN, grown_key
 from .words import ends_of, is_ref, words_of
 
 DERIVED_KEY: Final = b"pk|derived"
-DERIVED_VERSION: Final = b"3"
+DERIVED_VERSION: Final = b"4"
 DIRTY: Final = b"pk|dirty|"
 HAS: Final = b"pk|has|"
 TYPE: Final = b"pk|type|"
@@ -23,7 +24,7 @@ PARENT: Final = b"pk|parent|"
 NAME: Final = b"pk|name|"
 MIME: Final = b"pk|mime|"
 END: Final = b"pk|end|"
-DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, END)
+DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, END, GROWN)
 
 _LONGEST_ATTRIBUTE: Final = 200
 _LONGEST_VALUE: Final = 300
@@ -133,9 +134,11 @@ def is_listed_type(camli_type: str) -> bool:
 def _of_file_info(key: bytes, value: bytes) -> list[Row]:
     fields = value.decode().split("|")
     ref = key.decode().split("|")[1]
+    grown = (grown_key(ref), b"")
     if len(fields) < 4 or not fields[3]:  # a directory
-        return []
+        return [grown]
     return [
+        grown,
         (f"pk|name|{_short(fields[1], _LONGEST_VALUE)}|{ref}".encode(), b""),
         (f"pk|mime|{_short(fields[2], _LONGEST_VALUE)}|{ref}".encode(), b""),
     ]

@@ -17,6 +17,9 @@ USUAL_DIR_CHILDREN: Final = 50
 MAX_DESCRIBED: Final = 100_000
 """Blobs in one answer; the rest of a larger tree is left out."""
 
+MAX_NUMBER: Final = 2**63 - 1
+"""That readers of JSON take; what is larger is told as this."""
+
 _REF_IN_TEXT = re.compile(r"\b[a-z][a-z0-9]*-[a-f0-9]+\b", re.ASCII)
 
 Json = dict[str, Any]
@@ -39,7 +42,7 @@ class Rule(NamedTuple):
 class DescribeRequest(NamedTuple):
     """depth: at least 1. max_dir_children: of each directory. at_ns: None for now.
 
-    rules: parents before children.
+    rules: parents before children. sizes: whether to tell what is below directories.
     """
 
     refs: tuple[Ref, ...]
@@ -47,6 +50,7 @@ class DescribeRequest(NamedTuple):
     max_dir_children: int = USUAL_DIR_CHILDREN
     at_ns: int | None = None
     rules: tuple[Rule, ...] = ()
+    sizes: bool = False
 
 
 def describe(view: View, request: DescribeRequest) -> Json:
@@ -55,6 +59,8 @@ def describe(view: View, request: DescribeRequest) -> Json:
 
 
 def describe_meta(view: View, request: DescribeRequest) -> Json:
+    if request.sizes:
+        view.settle_sizes()
     walk = _Walk(view, request)
     walk.follow_depth(request.refs, request.depth)
     walk.follow_rules()
@@ -165,6 +171,10 @@ class _Walk:
         description["dir"] = {"fileName": name, "size": info.size, "wholeRef": None}
         if (dated := self._view.dated(ref)) is not None:
             description["dir"]["dated"] = dated
+        tree = self._view.tree(ref) if self._request.sizes else None
+        if tree is not None:
+            numbers = {"size": tree.size_bytes, "files": tree.files, "dirs": tree.directories}
+            description["tree"] = {name: min(n, MAX_NUMBER) for name, n in numbers.items()}
         children = list(self._view.children(ref, self._request.max_dir_children))
         if children:
             description["dirChildren"] = children

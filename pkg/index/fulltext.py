@@ -72,28 +72,28 @@ class FullText:
     def _connection(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
 
-    def put(self, documents: Iterable[tuple[Ref, Document | None]]) -> None:
-        """Replace documents; None takes one away."""
+    def put(self, documents: Iterable[tuple[Ref, Document | None]]) -> set[Ref]:
+        """Replace documents; None takes one away. Returns those that are others than before."""
         with self._lock, self._writer as connection:
-            for ref, document in documents:
-                self._put(connection, ref, document)
+            return {ref for ref, document in documents if self._put(connection, ref, document)}
 
-    def _put(self, connection: sqlite3.Connection, ref: Ref, document: Document | None) -> None:
+    def _put(self, connection: sqlite3.Connection, ref: Ref, document: Document | None) -> bool:
         row = connection.execute("SELECT id FROM documents WHERE ref = ?", (ref,)).fetchone()
         if row is not None:
             before = connection.execute("SELECT * FROM texts WHERE rowid = ?", row).fetchone()
             if document is not None and before == document:
-                return
+                return False
             connection.execute("DELETE FROM texts WHERE rowid = ?", row)
             if document is None:
                 connection.execute("DELETE FROM documents WHERE id = ?", row)
         if document is None:
-            return
+            return row is not None
         if row is None:
             row = (connection.execute("INSERT INTO documents (ref) VALUES (?)", (ref,)).lastrowid,)
         connection.execute(
             "INSERT INTO texts (rowid, title, name, body) VALUES (?, ?, ?, ?)", (*row, *document)
         )
+        return True
 
     def has(self, ref: Ref) -> bool:
         """Whether there is a document of this blob."""

@@ -19,6 +19,7 @@ from .rows import IN_USE, STATE_KEY, have_key, parse_have
 from .settle import Settler
 from .sources import RECENT_BYTES, LocalFirst, Recent
 from .storage import IndexStorage
+from .trees import GROWN, Trees
 from .view import View
 from .workers import Workers
 from .writer import Applied, Writer
@@ -101,6 +102,8 @@ class Index:
         self.view: Final = View(rows, tuple(owner_key_ids))
         self._writer = Writer(rows, blobs, self.view)
         self._settler = Settler(rows, self.view, blobs)
+        self._trees = Trees(rows)
+        self.view.settle_sizes = self.settle_sizes
         self.storage: Final = IndexStorage(rows, self.receive)
         self._watchers: list[Watcher] = []
         self._recent = Recent(recent_bytes)
@@ -227,6 +230,14 @@ class Index:
                 with self._lock:
                     start = self._settler.settle_page(start)
 
+    def settle_sizes(self) -> None:
+        """Bring the sizes of directories in step with what has arrived."""
+        while next(self._rows.prefixed(GROWN), None) is not None:
+            start = GROWN
+            while start:
+                with self._lock:
+                    start = self._trees.settle_page(start)
+
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Register a watcher of what is indexed from now on. Returns what unregisters it."""
         self._watchers.append(watcher)
@@ -289,11 +300,13 @@ class Index:
         return Applied(refused, woken, {})
 
     def _tell(self, outcomes: Iterable[Outcome]) -> None:
-        watchers = list(self._watchers)
-        changed = {ref for outcome in outcomes for ref in subjects(outcome)} if watchers else ()
-        if changed:
-            for watcher in watchers:
-                watcher(set(changed))
+        if self._watchers:
+            self.tell({ref for outcome in outcomes for ref in subjects(outcome)})
+
+    def tell(self, changed: set[Ref]) -> None:
+        """Tell the watchers that something else is known of these blobs now."""
+        for watcher in list(self._watchers) if changed else ():
+            watcher(set(changed))
 
     def _wake(self, arrived: set[Ref], source: LocalFirst) -> None:
         """Try all that waited for these blobs, and then what waited for those."""
@@ -352,6 +365,7 @@ class Index:
             if progress is not None:
                 progress(done)
         self.settle()
+        self.settle_sizes()
         return Report(done, refused, list(islice(self._writer.waiting(), 100)))
 
     def _worked_out(

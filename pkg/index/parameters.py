@@ -122,12 +122,16 @@ def describe_by_json(value: object) -> DescribeRequest:
     if single is not None:
         refs.append(_ref(single))
     most = _number(members.get("maxdirchildren"))
+    sizes = members.get("sizes")
+    if sizes is not None and not isinstance(sizes, bool):
+        raise _wrong("sizes")
     return DescribeRequest(
         tuple(refs),
         _depth(_number(members.get("depth"))),
         most if 0 < most <= MAX_DIR_CHILDREN else USUAL_DIR_CHILDREN,
         _time_ns(members.get("at")),
         tuple(_rules(members.get("rules"))),
+        sizes is True,
     )
 
 

@@ -261,9 +261,13 @@ class FileInfo(NamedTuple):
     whole_ref: Ref | None
 
 
+def file_info_key(ref: str) -> bytes:
+    return f"fileinfo|{ref}".encode()
+
+
 def file_info_row(ref: Ref, info: FileInfo) -> Row:
     value = f"{info.size}|{esc(info.name)}|{_esc_mime(info.mime)}|{info.whole_ref or ''}"
-    return f"fileinfo|{ref}".encode(), value.encode()
+    return file_info_key(ref), value.encode()
 
 
 def dated_key(ref: str) -> bytes:

@@ -26,6 +26,7 @@ from .derived import (
 )
 from .rows import OWN
 from .snapshot import Snapshot, decode, encode, take
+from .trees import TREE_PREFIXES
 from .view import View
 
 PAGE_SIZE: Final = 256
@@ -66,7 +67,7 @@ class Settler:
         self._view.marks.known = None
         batch = Batch()
         batch.delete(DERIVED_KEY)
-        for prefix in (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES):
+        for prefix in (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES, *TREE_PREFIXES):
             for key, _ in self._rows.prefixed(prefix):
                 batch.delete(key)
                 batch = self._flushed(batch)

@@ -60,6 +60,8 @@ class TextKeeper:
             return self._wake.wait_for(lambda: self._is_idle and self._changed == set(), wait_s)
 
     def _note(self, changed: set[Ref]) -> None:
+        if threading.current_thread() is self._thread:
+            return
         with self._wake:
             if self._changed is not None:
                 self._changed |= changed
@@ -80,6 +82,7 @@ class TextKeeper:
                 changed, self._changed, self._is_idle = self._changed, set(), False
             try:
                 self._keep(self._all() if changed is None else iter(changed))
+                self._index.settle_sizes()  # nobody asks for them yet, and so need not wait
             except StoreError as error:
                 log.warning("full text: %s", error)
 
@@ -91,7 +94,8 @@ class TextKeeper:
     def _keep(self, refs: Iterator[Ref]) -> None:
         while (page := list(islice(refs, _PAGE))) and not self._is_stopping:
             self._index.settle()
-            self.texts.put(self._documents(page))
+            # Whoever was told of the blobs could not find them by their texts yet.
+            self._index.tell(self.texts.put(self._documents(page)))
 
     def _documents(self, refs: Iterable[Ref]) -> list[tuple[Ref, Document | None]]:
         found: list[tuple[Ref, Document | None]] = []

@@ -8,7 +8,7 @@ from typing import Final
 from ..blob import Ref
 from ..errors import Corrupt
 from ..schema.claims import Claim, in_order
-from ..sorted.kv import KeyValue
+from ..sorted.kv import KeyValue, after_prefix
 from .clips import MEDIA, NOTHING, Clip, parse_clip
 from .fulltext import FullText
 from .rows import (
@@ -17,12 +17,14 @@ from .rows import (
     Meta,
     Row,
     dated_key,
+    file_info_key,
     meta_key,
     parse_claim,
     parse_file_info,
     parse_meta,
     unesc,
 )
+from .trees import BIG, Tree, parse_tree, tree_key
 
 _PART_NUMBER_SIZE: Final = len("|00000")
 
@@ -53,6 +55,7 @@ class View:
     has_long_values: whether some values lie in parts, in rows of our own. Set by the writer.
     marks: what has changed since it was settled, as far as that is known.
     texts: words of titles, names and files, where somebody keeps them.
+    settle_sizes: brings `tree` and `biggest` in step with what has arrived. Set by the index.
     """
 
     def __init__(self, rows: KeyValue, owner_key_ids: Sequence[str]) -> None:
@@ -61,6 +64,7 @@ class View:
         self.has_long_values = True
         self.marks: Final = Marks()
         self.texts: FullText | None = None
+        self.settle_sizes: Callable[[], None] = lambda: None
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -72,18 +76,20 @@ class View:
             return b"".join(parts) if parts else None
         return value
 
-    def scan(self, prefix: bytes) -> Iterator[Row]:
-        """Yield the rows whose key begins with the prefix, ascending; values of any length."""
-        if not self.has_long_values:
-            return self._rows.prefixed(prefix)
-        return merge(self._rows.prefixed(prefix), self._long(prefix))
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[Row]:
+        """Yield the rows whose key begins with the prefix, ascending; values of any length.
+
+        start: the key to begin at; b"": the first.
+        """
+        short = self._rows.find(max(prefix, start), after_prefix(prefix))
+        return merge(short, self._long(prefix, start)) if self.has_long_values else short
 
     def find(self, start: bytes, end: bytes) -> Iterator[Row]:
         """Yield the rows with start <= key < end; not those whose value lies in parts."""
         return self._rows.find(start, end)
 
-    def _long(self, prefix: bytes) -> Iterator[Row]:
-        parts = self._rows.prefixed(LONG + prefix)
+    def _long(self, prefix: bytes, start: bytes) -> Iterator[Row]:
+        parts = self._rows.find(LONG + max(prefix, start), after_prefix(LONG + prefix))
         for key, same in groupby(parts, lambda row: row[0][len(LONG) : -_PART_NUMBER_SIZE]):
             yield key, b"".join(part for _, part in same)
 
@@ -158,7 +164,7 @@ class View:
     # -- files ----------------------------------------------------------------------------------
 
     def file_info(self, ref: str) -> FileInfo | None:
-        value = self.get(f"fileinfo|{ref}".encode())
+        value = self.get(file_info_key(ref))
         return None if value is None else parse_file_info(value)
 
     def file_times(self, ref: str) -> list[str]:
@@ -219,6 +225,16 @@ class View:
     def files_of(self, whole_ref: str) -> Iterator[Ref]:
         """Yield the `file` blobs with this content, in ref order."""
         for key, _ in self._rows.prefixed(f"wholetofile|{whole_ref}|".encode()):
+            yield Ref.trusted(key.decode().rpartition("|")[2])
+
+    def tree(self, directory: str) -> Tree | None:
+        """What is below a directory, as far as it has been counted."""
+        value = self._rows.get(tree_key(directory))
+        return None if value is None else parse_tree(value)
+
+    def biggest(self) -> Iterator[Ref]:
+        """Yield the directories, those with the most bytes below them first, then by ref."""
+        for key, _ in self._rows.prefixed(BIG):
             yield Ref.trusted(key.decode().rpartition("|")[2])
 
     def children(self, directory: str, limit: int | None = None) -> Iterator[Ref]:

@@ -29,6 +29,7 @@ class Sort(Enum):
     CREATED = "created"
     REF = "blobref"
     MAP = "map"
+    SIZE_DESCENDING = "-size"
 
 
 class Position(NamedTuple):

@@ -99,6 +99,8 @@ class _Run:
                 reason = "can only sort by ctime when all results are permanodes"
                 raise Invalid("search", "blobs", reason)
             return self._page(self._by_creation()), None
+        if sort is Sort.SIZE_DESCENDING:
+            return self._page(self._matching(self._biggest())), None
         matches = self._matching(self._by_ref())
         return (list(matches) if sort is Sort.MAP else self._page(matches)), None
 
@@ -133,6 +135,16 @@ class _Run:
     def _listed_by_ref(self, last: str) -> Iterator[Ref]:
         """The candidates that the race has left, behind a ref."""
         return _ascending([ref for ref in self._race.refs or () if ref > last])
+
+    def _biggest(self) -> Iterator[Ref]:
+        """Directories by what is below them, the biggest first."""
+        if _required_type(self._query.constraint) != "directory":
+            reason = "can only sort by size when all results are directories"
+            raise Invalid("search", "blobs", reason)
+        self.plan.candidates = "directories by size"
+        view = self._facts.corpus.view
+        view.settle_sizes()
+        return view.biggest()
 
     def _matching(self, candidates: Iterable[Ref]) -> Iterator[Ref]:
         for ref in candidates:

@@ -5,7 +5,15 @@ import subprocess
 from pathlib import Path
 
 from peatkeep.cli.searching import refusal
-from peatkeep.cli.showing import claim_rows, columns, fact_rows, found_rows
+from peatkeep.cli.showing import (
+    big_rows,
+    claim_rows,
+    columns,
+    fact_rows,
+    found_lines,
+    found_rows,
+    snippet,
+)
 from peatkeep.errors import Unavailable
 from tests.e2e.machine import BIN, Machine
 
@@ -38,6 +46,21 @@ def test_a_title_goes_before_the_name_of_the_file() -> None:
     node = {"camliType": "permanode", "permanode": {"attr": {"title": ["T"]}, "modtime": ""}}
     answer = {"blobs": [{"blob": NODE}], "description": {"meta": {NODE: node}}}
     assert [row[1] for row in found_rows(answer)] == ["T"]
+
+
+def test_below_a_result_stands_where_the_words_were_found() -> None:
+    answer = ANSWER | {"snippets": {NODE: ["a\n quick ", "fox", "\x1b[0m…"]}}
+    lines = list(found_lines(answer))
+    assert len(lines) == 4
+    assert lines[2] == "    a quick \x1b[1mfox\x1b[0m\ufffd[0m…"
+    assert snippet(["", "fox", ""]) == "\x1b[1mfox\x1b[0m"
+
+
+def test_a_directory_is_told_by_what_is_below_it() -> None:
+    tree = {"size": 1_260_000, "files": 3, "dirs": 1}
+    meta = {NODE: {"dir": {"fileName": "d"}, "tree": tree}}
+    answer = {"blobs": [{"blob": NODE}], "description": {"meta": meta}}
+    assert list(big_rows(answer)) == [("1.3 MB", "3", "1", "d", NODE)]
 
 
 def test_nothing_found_gives_no_rows() -> None:
@@ -92,15 +115,19 @@ def test_a_refused_query_is_told_from_a_server_that_failed() -> None:
 def test_a_terminal_gets_tables_and_a_pipe_gets_json(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     (tmp_path / "letter.txt").write_text("Dear Ann")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "one").write_text("one")
     with machine.serving():
         put = machine.run("pk-put", "file", "--permanode", "--tag=post", tmp_path / "letter.txt")
         node = put.out.split()[-1]
         assert machine.run("pk", "search", "tag:post").out.startswith("{")
+        machine.run("pk-put", "file", tmp_path / "letters")
         found = on_a_terminal(machine, "pk", "search", "tag:post")
         assert "letter.txt" in found
         assert found.rstrip().endswith(node)
         assert "  camliType" in on_a_terminal(machine, "pk", "describe", node)
         assert "add-attribute" in on_a_terminal(machine, "pk", "claims", node)
+        assert "1      0" in on_a_terminal(machine, "pk", "biggest")
         assert "nothing found" in on_a_terminal(machine, "pk", "search", "tag:none")
 
 

@@ -14,13 +14,14 @@ from peatkeep.index.clips import MEDIA
 from peatkeep.index.derived import DERIVED_KEY, DERIVED_PREFIXES, SNAPSHOT_PREFIXES
 from peatkeep.index.index import Index, IndexRefused
 from peatkeep.index.rows import DATED
+from peatkeep.index.trees import TREE_PREFIXES
 from peatkeep.schema.keyring import read_ring
 from peatkeep.schema.signing import Signer
 from peatkeep.sorted.kv import KeyValue
 from peatkeep.sorted.memory import MemoryKeyValue
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "search"
-SEARCH_PREFIXES = (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES)
+SEARCH_PREFIXES = (*DERIVED_PREFIXES, *SNAPSHOT_PREFIXES, *TREE_PREFIXES)
 FACT_PREFIXES = (DATED, MEDIA)
 OWNER_KEY_ID = "9047E1BC1FE6768F"
 
@@ -99,6 +100,7 @@ class World:
     def search_rows(self) -> list[Row]:
         """Those of ours that searches read, in step with the others."""
         self.index.settle()
+        self.index.settle_sizes()
         return [row for row in self.kv.prefixed(b"pk|") if row[0].startswith(SEARCH_PREFIXES)]
 
     def fact_rows(self) -> list[Row]:

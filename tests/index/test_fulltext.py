@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,12 +138,15 @@ def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
         assert keeper.wait(GUARD_S)
         assert found(world, 'text:"a hoard"') == [node[0]]
         assert found(world, "text:bog -text:hoard") == []
+        told = threading.Event()
+        world.index.watch(lambda _: told.set() if found(world, "text:age") else None)
         world.add([claim(node[0], "title", "Iron Age", day=2)])
         assert keeper.wait(GUARD_S)
         assert found(world, 'text:"iron age" text:bog') == [node[0]]
         body = b'{"expression": "text:hoard", "snippets": true}'
         (parts,) = answer_query(world.index, body, 0).body["snippets"].values()
         assert parts[1] == "hoard"
+        assert told.wait(GUARD_S)
         world.add([delete(node[0], day=3)])
         assert keeper.wait(GUARD_S)
         assert found(world, "text:hoard") == []
