@@ -109,6 +109,7 @@ class Putting:
             taken = Taken([], [(put.request, told) for put in puts])
         self._flying = []
         if self._is_closed:
+            self._keep_the_rest()
             return
         self._machine.ack(taken.stored)
         for request, (code, text) in taken.refused:
@@ -117,15 +118,22 @@ class Putting:
         self._landed()
 
     def close(self, told: Failure | None = None) -> None:
-        """Take nothing any more. told: what those hear that have no answer; None: nobody listens.
+        """Take nothing any more. told: what those hear that have no answer.
 
-        A batch that is being stored goes on to its end.
+        A batch that is being stored goes on to its end. Where nobody listens (told is None), what
+        has come whole is stored, too: it need not be sent again.
         """
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if told is not None:
-            for put in [*self._flying, *self._waiting]:
-                self._machine.error(put.request, *told)
-        self._waiting = []
+            waiting = [put.request for put in (*self._flying, *self._waiting)]
+            for request in (*waiting, *self._machine.begun_puts):
+                self._machine.error(request, *told)
+            self._waiting = []
+        self._keep_the_rest()
+
+    def _keep_the_rest(self) -> None:
+        if self._waiting and not self._flying:
+            self._start()

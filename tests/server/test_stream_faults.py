@@ -114,6 +114,18 @@ def test_a_peer_that_goes_in_the_middle_of_a_blob_leaves_nothing_behind(
         assert client.answers(asked) == [events.Sizes(asked, 0, [None], True)]
 
 
+def test_what_had_come_before_a_cut_is_kept(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamput, "NO_RUSH_S", 600)
+    data = os.urandom(1000)
+    with streaming(server) as client:
+        client.put(data, no_rush=True)
+        client.answers(client.machine.stat([Ref.of(data)]))  # so it has come
+        client.socket.socket.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: server.ask("GET", f"/bs/camli/{Ref.of(data)}").body == data)
+
+
 def test_many_idle_connections_share_what_a_few_may_take(server: RunningServer) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(streaming(server)) for _ in range(100)]
@@ -175,6 +187,24 @@ def test_what_a_hanging_store_does_not_finish_is_refused(
             assert client.closed() == 1000
     finally:
         goes_on.set()
+    failed = next(event for event in client.events if isinstance(event, events.Failed))
+    assert (failed.request, failed.code) == (request, Code.UNAVAILABLE)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_upload_that_is_not_whole_at_the_end_is_refused(
+    ending: tuple[RunningServer, threading.Thread],
+) -> None:
+    server, end = ending
+    with streaming(server) as client:
+        (request,) = client.put(os.urandom(900_000))
+        for _ in range(4):  # of more than seven
+            message = client.machine.next_message()
+            assert message is not None
+            client.socket.send(message)
+        client.receive()
+        end.start()
+        client.closed()
     failed = next(event for event in client.events if isinstance(event, events.Failed))
     assert (failed.request, failed.code) == (request, Code.UNAVAILABLE)
 

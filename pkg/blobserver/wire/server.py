@@ -104,6 +104,11 @@ class ServerMachine(Connection):
         """What uploads cost of the window: at half of it, sync what is unsynced."""
         return self._used_bytes
 
+    @property
+    def begun_puts(self) -> list[int]:
+        """Uploads of which some has come and more is to come, and that have no answer."""
+        return [request for request in self._unfinished if request in self._puts]
+
     def ack(self, requests: Sequence[int]) -> None:
         """These uploads are durable. Raises Invalid where one is answered already."""
         for request in requests:
