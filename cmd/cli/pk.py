@@ -16,6 +16,7 @@ MODES = {
     "search": ("searching:search", "Search, by expression or constraint."),
     "searchdoc": ("searching:searchdoc", "Tell what a search expression can say."),
     "biggest": ("searching:biggest", "List the directories with the most in them."),
+    "biggest": ("searching:biggest", "List the directories with the most in them."),
     "complete": ("searching:complete", "List attributes or values that begin so."),
     "named-search-get": ("naming:named_search_get", "Show a named search."),
     "named-search-set": ("naming:named_search_set", "Name a search."),
