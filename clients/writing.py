@@ -22,6 +22,11 @@ TEMPORARY_PREFIX: Final = b".pk-get-"
 """Begins the names of unfinished files; the process number and a random word follow."""
 
 PRIVATE_MODE: Final = 0o600
+
+RUN_BYTES: Final = 512 * 1024
+RUN_PIECES: Final = 256
+"""Pieces that are written together: when so much has gathered."""
+
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -143,16 +148,25 @@ def write_sparse(
 ) -> Iterator[int]:
     """Write pieces from `offset` on, leaving out what is zero inside of the holes.
 
-    Yields the length of each piece when it is written.
+    Yields the length of each piece when it is written, or will be together with the next ones.
     """
+    run: list[memoryview] = []  # what was not written yet: bytes that end at `run_end`
+    run_end = run_bytes = 0
     for piece in pieces:
         view = memoryview(piece)
         for start, stop, is_hole in _split(offset, offset + len(piece), holes):
             inner = view[start - offset : stop - offset]
-            if not is_hole or _has_content(inner):
-                _write_all(descriptor, inner, start)
+            if is_hole and not _has_content(inner):
+                continue
+            if run and (start != run_end or run_bytes >= RUN_BYTES or len(run) >= RUN_PIECES):
+                _write_run(descriptor, run, run_end - run_bytes)
+                run, run_bytes = [], 0
+            run.append(inner)
+            run_end, run_bytes = stop, run_bytes + len(inner)
         offset += len(piece)
         yield len(piece)
+    if run:
+        _write_run(descriptor, run, run_end - run_bytes)
 
 
 def _split(start: int, end: int, holes: Sequence[Extent]) -> Iterator[tuple[int, int, bool]]:
@@ -180,6 +194,14 @@ def _has_content(data: memoryview) -> bool:
         bytes(data[start : start + len(_ZEROS)]) != _ZEROS[: len(data) - start]
         for start in range(0, len(data), len(_ZEROS))
     )
+
+
+def _write_run(descriptor: int, run: Sequence[memoryview], offset: int) -> None:
+    """Write these in one call: each one waits for other threads when it returns."""
+    size = sum(map(len, run))
+    written = os.pwritev(descriptor, run, offset)
+    if written < size:
+        _write_all(descriptor, memoryview(b"".join(run))[written:], offset + written)
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:

@@ -57,8 +57,8 @@ HEARTBEAT_S: Final = 20
 BUFFER_BYTES: Final = 64 * 1024
 """What is given to the socket before it is taken; the rest waits where it can be overtaken."""
 
-WRITTEN_AT_ONCE_BYTES: Final = 160 * 1024
-"""The largest message: one piece of a blob and a little."""
+WRITTEN_AT_ONCE_BYTES: Final = 264 * 1024
+"""The largest message: blobs up to where it is full, a piece of one more, and heads."""
 
 LEAST_WRITTEN_BYTES: Final = 16 * 1024
 """The first message, until it has shown that the peer takes them."""

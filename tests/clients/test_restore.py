@@ -1,7 +1,7 @@
 """Restoring: identical, whole or not at all, and never outside of the target."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -211,10 +211,10 @@ def test_a_full_disk_ends_the_restore(tmp_path: Path, monkeypatch: pytest.Monkey
     target = Target()
     files = [file_blob(target, f"{n}", b"x" * 100 + b"%d" % n) for n in range(3)]
 
-    def full(descriptor: int, data: bytes, offset: int) -> int:
+    def full(descriptor: int, pieces: Sequence[memoryview], offset: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     with pytest.raises(OSError, match="No space left"):
         restore(target, folder_blob(target, "d", files), tmp_path)
     assert list((tmp_path / "d").iterdir()) == []

@@ -284,6 +284,8 @@ class Dialogue:
 
     def _take(self, event: events.Event) -> None:
         match event:
+            case events.Blob():
+                self._blob_came(event)
             case events.Stored(requests):
                 self.answers += len(requests)
                 for request in requests:
@@ -304,6 +306,17 @@ class Dialogue:
         self.answers += 1
         self._end(upload, error_of(event.code, "upload", upload.ref, event.text))
 
+    def _blob_came(self, blob: events.Blob) -> None:
+        question = self._asked.get(blob.request)
+        if question is None:
+            return
+        self.answers += 1
+        if question.is_wanted:
+            question.take(blob, self._hold)
+        else:
+            assert self.machine is not None
+            self.machine.release(blob)
+
     def _answered(self, event: events.Event) -> None:
         request: int = event.request  # type: ignore[union-attr]  # all others have one
         question = self._asked.get(request)
@@ -319,10 +332,6 @@ class Dialogue:
             del self._asked[request]
         if isinstance(event, events.Failed) and over and event.code == Code.UNAVAILABLE:
             self._ask_again(question, event.text)
-            return
-        if isinstance(event, events.Blob) and not question.is_wanted:
-            assert self.machine is not None
-            self.machine.release(event)
             return
         question.take(event, self._hold)
         if over and question.is_wanted:

@@ -16,6 +16,9 @@ from .dialogue import REFS_AT_ONCE, Dialogue, Held, Question, error_of
 AHEAD_BYTES: Final = 8 * 1024 * 1024
 """What a reader asks for beyond what it has taken, by the mean size of what has come."""
 
+TAKEN_AT_ONCE_BYTES: Final = 256 * 1024
+"""What is taken before the server is told; also of the least window only a part."""
+
 FIRST_AHEAD: Final = 64
 LEAST_AHEAD: Final = 8
 
@@ -130,7 +133,7 @@ class Fetching(Question):
 class Window:
     """Blobs in the order asked for, of which some are always on their way.
 
-    Call `fill`; take the first by `first`, whose slot is filled when it has come, and `drop` it.
+    Call `fill`; wait for the `first` to be filled, take what is `filled`, and `drop` that.
     """
 
     def __init__(self, dialogue: Dialogue, refs: Iterable[Ref], priority: int) -> None:
@@ -166,13 +169,24 @@ class Window:
         """The slot of the next blob, filled or not; None at the end."""
         return self._slots[0] if self._slots else None
 
-    def drop(self) -> None:
-        """The first is taken."""
-        slot = self._slots.popleft()
-        self._taken += 1
-        if isinstance(slot.found, Held):
-            self._taken_bytes += slot.found.blob.size
-            slot.found.release()
+    def filled(self) -> list[Slot]:
+        """The first slots that are filled, up to some bytes: to be taken, then dropped."""
+        filled, size = [], 0
+        for slot in self._slots:
+            if slot.found is None or size >= TAKEN_AT_ONCE_BYTES:
+                break
+            filled.append(slot)
+            size += slot.found.blob.size if isinstance(slot.found, Held) else 0
+        return filled
+
+    def drop(self, count: int = 1) -> None:
+        """The first ones are taken."""
+        for _ in range(count):
+            slot = self._slots.popleft()
+            self._taken += 1
+            if isinstance(slot.found, Held):
+                self._taken_bytes += slot.found.blob.size
+                slot.found.release()
 
     def close(self) -> None:
         """Nothing more is wanted."""

@@ -57,7 +57,8 @@ class Stream:
             lambda now: wire.ClientMachine(now, hello, patience_s=line.patience_s)
         )
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._has_room = threading.Condition(self._lock)
+        self._waiting: list[tuple[Callable[[], bool], threading.Condition]] = []
         self._opening = threading.Lock()
         self._thread: threading.Thread | None = None
         self._bell = Bell()
@@ -101,7 +102,7 @@ class Stream:
             )
         with self._lock:
             while self._dialogue.unanswered_bytes > UNANSWERED_BYTES:
-                self._changed.wait()
+                self._has_room.wait()
             self._dialogue.put(upload)
             self._gathered_bytes += len(upload.data)
             # One ring for many: to wake the loop costs more than to send a blob.
@@ -172,11 +173,12 @@ class Stream:
                     return
                 if slot.found is None:
                     self._wait(lambda slot=slot: slot.found is not None)  # type: ignore[misc]
-                result = slot.result()
+                filled = window.filled()
+                for slot in filled:
+                    yield slot.result()
                 with self._lock:
-                    window.drop()
-                    self._tell()
-                yield result
+                    window.drop(len(filled))
+                    self._tell_of_credit()
         finally:
             with self._lock:
                 window.close()
@@ -208,7 +210,7 @@ class Stream:
                 if not isinstance(came, wire.events.Hole):
                     with self._lock:
                         came.release()
-                        self._tell()
+                        self._tell_of_credit()
                 yield chunk
         finally:
             with self._lock:
@@ -253,12 +255,27 @@ class Stream:
         with self._lock:
             if is_there():
                 return
-            self._dialogue.relieve()
-            self._tell()
-            while not is_there():
-                self._changed.wait()
+            waiting = is_there, threading.Condition(self._lock)
+            self._waiting.append(waiting)
+            try:
                 self._dialogue.relieve()
                 self._tell()
+                while not is_there():
+                    waiting[1].wait()
+            finally:
+                self._waiting.remove(waiting)
+
+    def _wake(self) -> None:
+        """Wake those who have what they wait for; where others don't, let more come. With the
+        lock held."""
+        is_short = False
+        for is_there, ready in self._waiting:
+            if is_there():
+                ready.notify()
+            else:
+                is_short = True
+        if is_short:
+            self._dialogue.relieve()
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -309,6 +326,12 @@ class Stream:
         if self._state is not _AWAKE:
             self._state = _AWAKE
             self._bell.ring()
+
+    def _tell_of_credit(self) -> None:
+        """Wake it only when so much was taken that the server is to be told."""
+        machine = self._dialogue.machine
+        if machine is not None and machine.has_output:
+            self._tell()
 
     def _run(self, link: Link) -> None:
         """The thread: one connection after the other, until it is closed, idle or given up."""
@@ -361,7 +384,8 @@ class Stream:
     def _end(self, error: StoreError) -> None:
         self._thread = None
         self._dialogue.fail(error)
-        self._changed.notify_all()
+        self._has_room.notify_all()
+        self._wake()
 
     def close(self) -> None:
         """Say goodbye, and wait a moment for it. What runs raises Unavailable."""
@@ -384,7 +408,8 @@ class Stream:
         with self._lock:
             self._used_at = now
             self._dialogue.receive(message, now)
-            self._changed.notify_all()
+            self._has_room.notify_all()
+            self._wake()
 
     def next_message(self, budget_bytes: int) -> bytes | None:
         with self._lock:

@@ -79,7 +79,8 @@ class ClientMachine(Connection):
         ahead_bytes: int = 4 * 1024 * 1024,
         patience_s: float = 120,
     ) -> None:
-        """hello.window: the first credit of each class; it may become largest_window_bytes.
+        """hello.window: the first credit of each class; it may become largest_window_bytes, and
+        so much may be held that is not released.
 
         ahead_bytes: how much of uploads may wait here to be sent (`room`). patience_s: the server
         is given up (`tick`) when uploads are out and none is answered for so long.
@@ -93,7 +94,8 @@ class ClientMachine(Connection):
         self._costs: dict[int, int] = {}  # of those of which some has left
         self._used_bytes = 0
         self._asked: dict[int, Asked] = {}
-        self._window = Window(hello.window, max(hello.window, largest_window_bytes))
+        self._most_held_bytes = max(hello.window, largest_window_bytes)
+        self._window = Window(hello.window, self._most_held_bytes)
         self._came_bytes = 0
         self._arrived_bytes = [0 for _ in CLASSES]
         self._held_bytes = [0 for _ in CLASSES]
@@ -381,7 +383,8 @@ class ClientMachine(Connection):
             self._grants.add(priority)
 
     def _credit(self, priority: int) -> int:
-        ahead = self._window.target_bytes - self._held_bytes[priority]
+        # A reader who is busy for a moment must not empty the line.
+        ahead = min(self._window.target_bytes, self._most_held_bytes - self._held_bytes[priority])
         return self._arrived_bytes[priority] + max(ahead, 0)
 
     def _step(self) -> int:

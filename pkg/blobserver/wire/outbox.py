@@ -9,8 +9,8 @@ from .frames import ABORT, CLASSES, DATA, END, HEADER, PUT, Place, blob_head, fr
 PIECE_BYTES: Final = 128 * 1024
 """A blob is cut into these, so that what is more urgent waits for one piece at most."""
 
-FULL_BYTES: Final = 64 * 1024
-"""A message takes no further frame when it has grown to this."""
+FULL_BYTES: Final = 128 * 1024
+"""A message takes no further frame when it has grown to this: each one costs as much as a blob."""
 
 LEAST_BYTES: Final = 1024
 """A budget below this is taken as this: else heads would outweigh pieces."""
@@ -152,8 +152,8 @@ class Outbox:
                     continue
                 left = len(job.data) - job.sent
                 room = budget_bytes - size - HEAD_ROOM
-                if room <= 0 < left and parts:
-                    return
+                if parts and room < left and (room <= 0 or left + HEAD_ROOM <= budget_bytes):
+                    return  # it fits into the next message whole
                 allowed = self._allowance(priority, job)
                 piece_bytes = min(left, max(room, 1), PIECE_BYTES, allowed)
                 if allowed < 0 or piece_bytes <= 0 < left:
