@@ -18,7 +18,10 @@ from typing import Any, Final, Protocol, cast
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # in C, where that was built
 from websockets.protocol import State
+
+from ..blobserver.cutting import Cutter
 
 PING_EVERY_S: Final = 54
 PONG_WAIT_S: Final = 6
@@ -76,6 +79,9 @@ class LimitedSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **settings)
         self.logger = log
         self._receiver: Receiver | None = None
+        self._cutter: Cutter | None = None
+        self._has_begun = False  # the handshake has come
+        self._is_early = False  # and something behind it, before it was answered
 
     async def send(self, message: ASGISendEvent) -> None:
         try:
@@ -106,6 +112,8 @@ class LimitedSocket(WebSocketsSansIOProtocol):
         self._receiver = receiver
         self.stop_keepalive()
         self.conn.max_message_size = message_bytes
+        if not self._is_early:  # else the library may be in the middle of a frame
+            self._cutter = Cutter(message_bytes, apply_mask)
         self.transport.set_write_buffer_limits(buffer_bytes, buffer_bytes // 4)
         while not self.queue.empty():
             self._pass_on(cast("dict[str, Any]", self.queue.get_nowait()))
@@ -162,6 +170,20 @@ class LimitedSocket(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """Cut the connection: what was not taken is lost."""
         self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Whole messages are cut out here; the library is asked for what is left."""
+        cutter = self._cutter
+        if cutter is None:
+            self._is_early, self._has_begun = self._has_begun, True
+            super().data_received(data)
+            return
+        assert self._receiver is not None
+        for is_message, piece in cutter.cut(data):
+            if not is_message:
+                super().data_received(bytes(piece))
+            elif self.is_open:
+                self._receiver.message_came(piece)  # type: ignore[arg-type]  # masked: bytes
 
     def send_receive_event_to_app(self) -> None:
         if self._receiver is None:

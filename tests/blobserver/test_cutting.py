@@ -7,24 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peatkeep.blobserver.remote.cutting import Cutter
+from peatkeep.blobserver.cutting import Cutter
 
 LIMIT = 70_000
 WHOLE, FIRST, NEXT, LAST, TEXT, PING = 0x82, 0x02, 0x00, 0x80, 0x81, 0x89
 
 
-def frame(first: int, payload: bytes) -> bytes:
+KEY = b"\x01\x80\xff\x2a"
+
+
+def masked(payload: bytes | bytearray | memoryview, key: bytes = KEY) -> bytes:
+    return bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+
+
+def frame(first: int, payload: bytes, *, is_masked: bool = False) -> bytes:
     size = len(payload)
+    mark, behind = (0x80, KEY + masked(payload)) if is_masked else (0, payload)
     if size < 126:
-        return bytes((first, size)) + payload
+        return bytes((first, mark | size)) + behind
     if size < 65536:
-        return bytes((first, 126)) + struct.pack(">H", size) + payload
-    return bytes((first, 127)) + struct.pack(">Q", size) + payload
+        return bytes((first, mark | 126)) + struct.pack(">H", size) + behind
+    return bytes((first, mark | 127)) + struct.pack(">Q", size) + behind
 
 
-def cut(pieces: list[bytes]) -> tuple[list[bytes], bytes]:
+def cut(pieces: list[bytes], *, is_masked: bool = False) -> tuple[list[bytes], bytes]:
     """The messages, and all other bytes."""
-    cutter = Cutter(LIMIT)
+    cutter = Cutter(LIMIT, masked if is_masked else None)
     messages, others = [], b""
     for piece in pieces:
         scratch = bytearray(piece)
@@ -46,17 +54,20 @@ payloads = st.one_of(
 @given(
     frames=st.lists(st.tuples(st.sampled_from([WHOLE, WHOLE, TEXT, PING]), payloads), max_size=8),
     cuts=st.lists(st.integers(0, 200_000), max_size=12),
+    is_masked=st.booleans(),
 )
 def test_frames_that_are_cut_anywhere_come_out_whole(
-    frames: list[tuple[int, bytes]], cuts: list[int]
+    frames: list[tuple[int, bytes]], cuts: list[int], is_masked: bool
 ) -> None:
-    wire = b"".join(frame(first, payload) for first, payload in frames)
+    wire = b"".join(frame(first, payload, is_masked=is_masked) for first, payload in frames)
     borders = [0, *sorted(min(at, len(wire)) for at in cuts), len(wire)]
-    messages, others = cut([wire[a:b] for a, b in pairwise(borders)])
+    messages, others = cut([wire[a:b] for a, b in pairwise(borders)], is_masked=is_masked)
     is_taken = [first == WHOLE and payload != b"" for first, payload in frames]
     assert messages == [p for (_, p), taken in zip(frames, is_taken, strict=True) if taken]
     assert others == b"".join(
-        frame(*each) for each, taken in zip(frames, is_taken, strict=True) if not taken
+        frame(*each, is_masked=is_masked)
+        for each, taken in zip(frames, is_taken, strict=True)
+        if not taken
     )
 
 
@@ -82,3 +93,9 @@ def test_a_message_among_fragments_is_left_to_the_parser() -> None:
 def test_a_frame_that_is_wrong_is_left_to_the_parser_at_once(head: bytes) -> None:
     assert cut([head]) == ([], head)
     assert cut([bytes([byte]) for byte in head + b"abc"]) == ([], head + b"abc")
+
+
+@pytest.mark.parametrize("is_masked", [True, False])
+def test_a_message_that_is_masked_by_the_wrong_end_is_left_to_the_parser(is_masked: bool) -> None:
+    wire = frame(WHOLE, b"a message", is_masked=not is_masked)
+    assert cut([wire], is_masked=is_masked) == ([], wire)

@@ -18,7 +18,7 @@ from websockets.protocol import State
 from websockets.uri import WebSocketURI
 
 from ...errors import Forbidden, StoreError, Unavailable, Unsupported
-from .cutting import Cutter
+from ..cutting import Cutter
 
 if TYPE_CHECKING:
     from .address import Address

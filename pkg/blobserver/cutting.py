@@ -1,13 +1,15 @@
-"""Where the frames of a websocket end, as its client sees them (RFC 6455, 5.2). Pure."""
+"""Where the frames of a websocket end (RFC 6455, 5.2). Pure."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 WHOLE_BINARY: Final = 0x82
 """The first byte of a binary message in one frame: FIN, and the opcode."""
 
 _FIN: Final = 0x80
+_MASKED: Final = 0x80
+_KEY_BYTES: Final = 4
 _OPCODE: Final = 0x0F
 _FIRST_CONTROL: Final = 8
 _MEDIUM, _LARGE = 126, 127  # the length follows in 2 or 8 bytes
@@ -22,14 +24,21 @@ class Cut(NamedTuple):
     data: bytes | bytearray | memoryview
 
 
-class Cutter:
-    """Takes whole binary messages out of what a server sends; all else is for a parser.
+Unmask = Callable[[bytes | bytearray | memoryview, bytes], bytes]
+"""Gives the bytes of a message that came under a key."""
 
-    message_bytes: a longer message is left to the parser, which refuses it by its head.
+
+class Cutter:
+    """Takes whole binary messages out of what a peer sends; all else is for a parser.
+
+    message_bytes: a longer message is left to the parser, which refuses it by its head. unmask:
+    for what a client sends; a server masks nothing.
     """
 
-    def __init__(self, message_bytes: int) -> None:
+    def __init__(self, message_bytes: int, unmask: Unmask | None = None) -> None:
         self._message_bytes = message_bytes
+        self._unmask = unmask
+        self._key = b""
         self._head = b""  # of a frame, where it was cut off
         self._left_bytes = 0  # of the frame that has begun
         self._message: bytearray | None = None  # what has come of it, if that is one
@@ -54,27 +63,34 @@ class Cutter:
             if message is None:
                 yield Cut(False, piece)
             elif not message and not self._left_bytes:
-                yield Cut(True, bytes(piece))
+                yield Cut(True, self._unmask(piece, self._key) if self._unmask else bytes(piece))
             else:
                 message += piece
                 if not self._left_bytes:
-                    yield Cut(True, message)
+                    yield Cut(True, self._unmask(message, self._key) if self._unmask else message)
 
     def _begin(self, view: memoryview) -> int:
         """A frame begins: returns the length of its head; 0 where that is cut off."""
         if len(view) < 2:
             return 0
-        first, size, head_bytes = view[0], view[1], 2
-        if size in (_MEDIUM, _LARGE):  # else it has one byte, or is masked, which is wrong
+        first, size, head_bytes = view[0], view[1] & ~_MASKED, 2
+        is_masked = view[1] >= _MASKED
+        if size in (_MEDIUM, _LARGE):  # else it has one byte
             length = _MEDIUM_LENGTH if size == _MEDIUM else _LARGE_LENGTH
             head_bytes += length.size
             if len(view) < head_bytes:
                 return 0
             (size,) = length.unpack_from(view, 2)
+        if is_masked and self._unmask is not None:
+            head_bytes += _KEY_BYTES
+            if len(view) < head_bytes:
+                return 0
+            self._key = bytes(view[head_bytes - _KEY_BYTES : head_bytes])
         is_whole = first == WHOLE_BINARY and not self._is_fragmented
         if first & _OPCODE < _FIRST_CONTROL:
             self._is_fragmented = not first & _FIN
-        if is_whole and 0 < size <= self._message_bytes and view[1] < _FIN:
+        is_right = is_masked is (self._unmask is not None)
+        if is_whole and is_right and 0 < size <= self._message_bytes:
             self._message = bytearray()
             self._left_bytes = size
         else:
