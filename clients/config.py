@@ -6,9 +6,8 @@ passes what it likes.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .. import places
 from ..blobserver.remote.address import parse_url
@@ -20,19 +19,20 @@ TOP_KEYS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEntry:
+class ServerEntry(NamedTuple):
     """A server, and what it takes to be let in. `auth` never goes into messages."""
 
     url: str
-    auth: str = field(default="", repr=False)
+    auth: str = ""
     trusted_certs: tuple[str, ...] = ()
     alias: str = ""
     is_default: bool = False
 
+    def __repr__(self) -> str:
+        return f"ServerEntry({self.url!r}, alias={self.alias!r})"
 
-@dataclass(frozen=True, slots=True)
-class ClientConfig:
+
+class ClientConfig(NamedTuple):
     """What a configuration file says. `path` is the file, or None where none was read."""
 
     servers: tuple[ServerEntry, ...] = ()
@@ -42,7 +42,7 @@ class ClientConfig:
     path: Path | None = None
 
     def with_secret_ring(self, ring: Path) -> "ClientConfig":
-        return replace(self, secret_ring=ring)
+        return self._replace(secret_ring=ring)
 
 
 def read_config(environ: Mapping[str, str]) -> ClientConfig:

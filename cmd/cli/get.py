@@ -10,7 +10,7 @@ import click
 
 from ..blob import Ref, parse_ref
 from ..errors import Invalid, Unsupported
-from .common import PK_GET, Command, Session, global_flags, run, switch
+from .common import PK_GET, Command, Session, end, global_flags, run, switch
 from .line import line_flags, line_of
 from .opening import open_client, shown
 
@@ -98,8 +98,8 @@ def _source(
         with open_client(session, insecure=insecure) as client:
             yield (client.cached_place if is_for_stdout else client.place), []
         return
-    from ..blobserver.remote import ShareFetcher, Transport
-    from ..blobserver.remote.share import split_share_url
+    from ..blobserver.remote import Transport
+    from ..blobserver.remote.share import ShareFetcher, split_share_url
 
     url, base, share = split_share_url(shared)
     transport = Transport(
@@ -181,4 +181,4 @@ def _write_graph(source: "Source", refs: Sequence[Ref]) -> None:
 
 
 def main() -> None:
-    sys.exit(run(pk_get, PK_GET))
+    end(run(pk_get, PK_GET))

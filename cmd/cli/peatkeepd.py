@@ -10,7 +10,7 @@ import click
 
 from .. import __version__, places
 from ..errors import ConfigError
-from .common import PEATKEEPD, Command, Output, Session, run, show_legal, switch
+from .common import PEATKEEPD, Command, Output, Session, end, run, show_legal, switch
 from .configuration import chosen_file
 
 if TYPE_CHECKING:
@@ -265,4 +265,4 @@ def guide(first: "FirstStart", programs: str) -> str:
 
 def main() -> None:
     """Run the program; the console script."""
-    sys.exit(run(peatkeepd, PEATKEEPD))
+    end(run(peatkeepd, PEATKEEPD))

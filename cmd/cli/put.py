@@ -1,10 +1,8 @@
 """`pk-put`: store files, bytes and claims."""
 
-import sys
-
 import click
 
-from .common import PK_PUT, LazyGroup, global_flags, run, switch
+from .common import PK_PUT, LazyGroup, end, global_flags, run, switch
 from .line import line_flags
 
 MODES = {
@@ -58,4 +56,4 @@ def pk_put() -> None:
 
 
 def main() -> None:
-    sys.exit(run(pk_put, PK_PUT))
+    end(run(pk_put, PK_PUT))

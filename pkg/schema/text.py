@@ -4,7 +4,6 @@ import json
 import re
 from array import array
 from collections.abc import Mapping
-from decimal import Decimal
 from itertools import accumulate
 from json.encoder import encode_basestring
 from typing import Final
@@ -88,6 +87,8 @@ def _float(number: float) -> str:
     if number == 0:
         return "-0" if str(number).startswith("-") else "0"
     if 1e-6 <= abs(number) < 1e21:
+        from decimal import Decimal  # blobs hold hardly ever a number with a point
+
         return format(Decimal(repr(number)), "f").removesuffix(".0")
     mantissa, _, exponent = repr(number).partition("e")
     sign = exponent[0] if exponent[0] in "+-" else "+"

@@ -4,7 +4,6 @@ from .discovery import Discovery as Discovery
 from .discovery import discover as discover
 from .line import FREE_LINE as FREE_LINE
 from .line import Line as Line
-from .share import ShareFetcher as ShareFetcher
 from .storage import Remote as Remote
 from .storage import Uploaded as Uploaded
 from .transport import Response as Response

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from ...errors import Corrupt, Forbidden
 from ..storage import Generation
@@ -16,8 +16,7 @@ MULTI_GET = "fetch-blobs"
 STREAM = "stream-1"
 
 
-@dataclass(frozen=True, slots=True)
-class Discovery:
+class Discovery(NamedTuple):
     """The discovery document. Prefixes are "" where the server has no such thing.
 
     `features` are the words of the header by which a peatkeep server names its additions;
@@ -26,7 +25,7 @@ class Discovery:
 
     document: Mapping[str, object]
     text: bytes = b""
-    features: frozenset[str] = field(default=frozenset())
+    features: frozenset[str] = frozenset()
 
     def string(self, name: str) -> str:
         value = self.document.get(name)
