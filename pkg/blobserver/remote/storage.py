@@ -5,7 +5,6 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
@@ -23,6 +22,8 @@ from .multipart import upload_body
 from .transport import MAX_UNDER_WAY, Response, Transport, status_error
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from .stream import Stream
 
 STAT_LIMIT: Final = 1000  # refs per request, the protocol's limit
@@ -454,6 +455,8 @@ class Remote(Storage):
         """The results of `work` on each input, in order, with up to `limit` under way."""
         with self._lock:
             if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # brings logging along
+
                 self._threads = ThreadPoolExecutor(GETS_UNDER_WAY, "remote")
             threads = self._threads
         waiting: deque[Future[_Out]] = deque()
