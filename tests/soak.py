@@ -65,8 +65,9 @@ Run = Callable[[Path, int, float], Verdict]
 """Runs in a folder, from a seed, for at most so many seconds where the line knows a limit."""
 
 
-def fuzz_all(folder: Path) -> Verdict:
-    return fuzz.run(folder, FUZZ_S, list(PARSERS), workers=os.cpu_count() or 1)
+def fuzz_all(folder: Path, seconds: float) -> Verdict:
+    """seconds: for each parser."""
+    return fuzz.run(folder, seconds, list(PARSERS), workers=os.cpu_count() or 1)
 
 
 def of_stores(name: str, run: Callable[[Path, int, str, float], Verdict]) -> dict[str, Run]:
@@ -109,8 +110,9 @@ PROGRAMME: dict[str, Run] = {
     "resume": lambda folder, seed, _: resume.run(folder, seed, RESUMED_BYTES, CUTS),
     "slow": lambda folder, seed, limit_s: slow.run(folder, seed, min(limit_s, SLOW_S)),
     "big": lambda folder, *_: big.run(folder, BIG_BYTES),
+    "big-plain": lambda folder, *_: big.run(folder, BIG_BYTES, is_plain=True),
     "trees": lambda folder, *_: realtrees.run(folder, SPARSE_BYTES),
-    "fuzz": lambda folder, *_: fuzz_all(folder),
+    "fuzz": lambda folder, _, limit_s: fuzz_all(folder, min(limit_s, FUZZ_S)),
 }
 
 

@@ -25,15 +25,18 @@ def make_file(path: Path, size_bytes: int) -> None:
             file.write(state.digest(min(PIECE_BYTES, size_bytes - begin)))
 
 
-def run(folder: Path, size_bytes: int) -> Verdict:
+def run(folder: Path, size_bytes: int, *, is_plain: bool = False) -> Verdict:
+    """Over the stream to the usual store; is_plain: over plain HTTP to a file for each blob."""
+    words = ("up", "--storage", "localdisk") if is_plain else ()
+    environ = {"PK_STREAM": "0"} if is_plain else {}
     source, out = folder / "large", folder / "out"
     make_file(source, size_bytes)
     machine = Machine(folder / "machine")
     peaks: dict[str, int] = {}
     problems: list[str] = []
-    with machine.serving() as server:
-        put = machine.run("pk-put", "file", source)
-        got = machine.run("pk-get", "-o", out, put.last_word)
+    with machine.serving(*words) as server:
+        put = machine.run("pk-put", "file", source, environ=environ)
+        got = machine.run("pk-get", "-o", out, put.last_word, environ=environ)
         peaks = {"put": put.peak_bytes, "get": got.peak_bytes, "server": server.peak.poll()}
     if not filecmp.cmp(source, out / source.name, shallow=False):
         problems.append("the file came back changed")
@@ -42,7 +45,8 @@ def run(folder: Path, size_bytes: int) -> Verdict:
             problems.append(f"{name} took {peak / 1e6:.0f} MB")
     figures = " ".join(f"{name}={peak / 1e6:.0f}MB" for name, peak in peaks.items())
     caught = reads_it_whole(source) > BOUND_BYTES
-    return Verdict("big", 2, len(problems), caught, figures, tuple(problems))
+    name = "big over plain HTTP" if is_plain else "big"
+    return Verdict(name, 2, len(problems), caught, figures, tuple(problems))
 
 
 def reads_it_whole(source: Path) -> int:

@@ -26,7 +26,10 @@ SLOW_S = 0.1
 TRIES = 3
 """So often must one input be slow to count: the first time, code may have been loading."""
 MAX_INPUT_BYTES = 4096
-STARTING_S = 60.0
+STARTING_S = 300.0
+PLANTED_S = 300.0
+"""At most; it is found at once."""
+
 FORKED = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
 """By way of a shell, which forks: a process inherits the peak memory of the one that it replaces,
 and the fuzzer would take that of a whole test run for its own."""
@@ -101,7 +104,7 @@ def run(folder: Path, seconds: float, names: Sequence[str], workers: int = 1) ->
     """Fuzz these parsers, each for so many seconds, and the planted one."""
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(lambda name: fuzz(name, seconds, folder), names))
-        caught = bool(fuzz("planted", seconds, folder).problem)
+        caught = bool(fuzz("planted", max(seconds, PLANTED_S), folder).problem)
     problems = tuple(one.problem for one in found if one.problem)
     notes = " ".join(names)
     return Verdict("fuzz", sum(one.inputs for one in found), len(problems), caught, notes, problems)

@@ -30,10 +30,10 @@ from tests.index.orders import POOLS, pool
 from tests.reliability.disks import ROOT
 from tests.reliability.stores import opened
 from tests.reliability.verdict import Verdict
+from tests.waiting import GUARD_S
 
 STORE = "diskpacked"
 LONGEST_S = 0.4
-WAIT_S = 60.0
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def kill_once(seed: int, folder: Path) -> None:
     command = [sys.executable, "-m", "tests.reliability.indexkill", str(seed), str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    if not select.select([process.stdout], [], [], WAIT_S)[0]:
+    if not select.select([process.stdout], [], [], 2 * GUARD_S)[0]:
         process.kill()
         raise RuntimeError("the process does not begin")
     timer = threading.Timer(random.Random(seed).uniform(0, LONGEST_S), process.kill)
@@ -97,7 +97,7 @@ def look(folder: Path) -> list[str]:
     """Open, as after a crash; what differs from a reindex then."""
     with opened(STORE, folder / "blobs") as storage:
         with kept(storage, folder) as (index, upkeep):
-            if not upkeep.wait(WAIT_S):
+            if not upkeep.wait(2 * GUARD_S):
                 return ["the index does not become whole"]
             index.settle()
         fresh = MemoryKeyValue()
@@ -131,7 +131,7 @@ def run(folder: Path, seed: int, kills: int, seconds: float = float("inf")) -> V
     end_s = time.monotonic() + seconds
     problems: list[str] = []
     count = 0
-    while count < kills and time.monotonic() < end_s:
+    while count < kills and (not count or time.monotonic() < end_s):
         place = folder / f"{count // 5}"
         place.mkdir(exist_ok=True)
         kill_once(seed + count, place)

@@ -72,7 +72,7 @@ def run(folder: Path, seed: int, seconds: float, most: int = 10**9) -> Verdict:
     problems: list[str] = []
     dice = random.Random(seed)
     for model in cycle(EVERY.values()):
-        if counts.total() >= most or time.monotonic() - began > seconds:
+        if counts.total() >= most or (counts and time.monotonic() - began > seconds):
             break
         problem = try_model(model, dice.randrange(1 << 30), counts)
         if problem:

@@ -173,14 +173,14 @@ def cases(folder: Path, dice: random.Random) -> Iterator[tuple[Path, int]]:
 
 
 def run(folder: Path, seed: int, store_name: str, seconds: float, most: int = 10**9) -> Verdict:
-    began = time.monotonic()
     dice = random.Random(seed)
     blobs = make(store_name, folder, seed)
+    began = time.monotonic()
     sound, place = folder / "sound", folder / "damaged"
     problems: list[str] = []
     count = bad = unnamed = 0
     for path, number in cases(sound, dice):
-        if count >= most or time.monotonic() - began > seconds:
+        if count >= most or (count and time.monotonic() - began > seconds):
             break
         shutil.copytree(sound, place)
         inside = path.relative_to(sound)

@@ -25,6 +25,7 @@ from peatkeep.blob import Ref
 from peatkeep.blobserver.wire import ClientMachine, Hello
 from tests.e2e.machine import Machine, Server
 from tests.reliability.verdict import Verdict
+from tests.waiting import GUARD_S
 
 MOST_MS = 250.0
 MOST_BYTES = 100_000_000
@@ -131,7 +132,7 @@ class Peers:
         wire = socket.socket()
         # Little is taken by the system in the peer's place.
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        wire.settimeout(10)
+        wire.settimeout(GUARD_S)
         try:
             wire.connect(self._address)
             first, *rest = self._kinds[number][0]()
@@ -177,7 +178,7 @@ class Other:
     """A client that behaves, and how long its requests take."""
 
     def __init__(self, target: Target, dice: random.Random) -> None:
-        self._connection = HTTPConnection(*target.address, timeout=60)
+        self._connection = HTTPConnection(*target.address, timeout=GUARD_S)
         self._headers = {"Authorization": f"Basic {target.basic}"}
         self._dice = dice
         self.times_ms: list[float] = []
@@ -236,7 +237,7 @@ def campaign(
         other.times_ms.clear()
         held = Peers(target.address, [kinds[n % len(kinds)] for n in range(peers)])
         try:
-            held.all_open.wait(120)
+            assert held.all_open.wait(15 * GUARD_S)
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 other.get(refs[dice.randrange(BLOBS)])
@@ -251,12 +252,17 @@ def campaign(
     return Seen(len(other.times_ms), other.p99_ms(), highest - before, problems)
 
 
-def run(folder: Path, seed: int, seconds: float, peers: int = PEERS) -> Verdict:
-    """Hold a server with so many peers, and try the planted bug."""
+def run(
+    folder: Path, seed: int, seconds: float, peers: int = PEERS, most_ms: float = MOST_MS
+) -> Verdict:
+    """Hold a server with so many peers, and try the planted bug.
+
+    most_ms: bound of the 99th percentile of the others' requests; infinite on a busy machine.
+    """
     seen = campaign(folder / "ours", seed, seconds, peers)
     planted = campaign(folder / "planted", seed, PLANTED_S, PLANTED_PEERS, PLANTED_SERVER)
     problems = seen.problems
-    if seen.p99_ms > MOST_MS:
+    if seen.p99_ms > most_ms:
         problems.append(f"the 99th percentile of the others was {seen.p99_ms:.0f} ms")
     if seen.growth_bytes > MOST_BYTES:
         problems.append(f"the server took {seen.growth_bytes / 1e6:.0f} MB more")

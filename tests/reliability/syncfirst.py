@@ -21,6 +21,7 @@ from tests.e2e.machine import Machine, Server
 from tests.reliability.kill9 import PLANTED_SERVER, Door
 from tests.reliability.verdict import Verdict
 from tests.server.streaming import StreamClient, streaming_to
+from tests.waiting import GUARD_S
 
 BLOB_BYTES = 5000
 ROUNDS = 3
@@ -110,7 +111,7 @@ def over_stream(client: StreamClient, data: bytes) -> bytes:
     [request] = client.put(data)
     while True:
         client.send()
-        message = client.socket.recv(timeout=10)
+        message = client.socket.recv(timeout=GUARD_S)
         assert isinstance(message, bytes)
         for event in client.machine.receive(message, 0.0):
             if isinstance(event, events.Stored) and request in event.requests:

@@ -1,5 +1,6 @@
 """The quick forms of the reliability programme; `./pk soak` runs the full ones."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +132,8 @@ def test_resume(tmp_path: Path, record_property: Record) -> None:
 
 
 def test_slow(tmp_path: Path, record_property: Record) -> None:
-    judge(slow.run(tmp_path, SEED, QUICK_SLOW_S), record_property)
+    # Beside other tests: only the long form judges how long the others waited.
+    judge(slow.run(tmp_path, SEED, QUICK_SLOW_S, most_ms=math.inf), record_property)
 
 
 def test_big(tmp_path: Path, record_property: Record) -> None:
