@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from ..blob import Ref, SizedRef
@@ -13,7 +12,7 @@ from ..blobserver.storage import Recoverable, Storage
 from ..errors import ConfigError, NotFound
 from ..index.index import Index, IndexRefused
 from ..index.places import Place
-from ..index.textkeeper import TextKeeper
+from ..index.textkeeper import TextKeeper, texts_beside
 from ..index.upkeep import Upkeep
 from ..sorted.kv import KeyValue
 from .config.record import LowConfig, Prefix
@@ -190,13 +189,13 @@ class Topology:
         ]
 
     def text_keepers(self) -> list[TextKeeper]:
-        """One for each index whose rows lie in files: its texts lie beside them."""
+        """One for each index beside whose rows texts can be kept."""
         keepers = []
         for prefix, index in self.indexes.items():
             rows = self._config.prefixes[prefix].args.get("storage")
-            file = rows.get("file") if isinstance(rows, Mapping) else None
-            if isinstance(file, str):
-                keepers.append(TextKeeper(index, Path(file + ".texts")))
+            texts = texts_beside(rows) if isinstance(rows, Mapping) else None
+            if texts is not None:
+                keepers.append(TextKeeper(index, texts))
         return keepers
 
     def hubs(self, prefix: str) -> list[Hub]:

@@ -7,6 +7,7 @@ import contextlib
 import re
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -40,8 +41,38 @@ class Document(NamedTuple):
     body: str = ""
 
 
-class FullText:
-    """Documents by ref. Safe to use from many threads; one at a time writes."""
+class Texts(ABC):
+    """Documents by ref. Safe to use from many threads."""
+
+    @abstractmethod
+    def put(self, documents: Iterable[tuple[Ref, Document | None]]) -> set[Ref]:
+        """Replace documents; None takes one away. Returns those that are others than before."""
+
+    @abstractmethod
+    def has(self, ref: Ref) -> bool:
+        """Whether there is a document of this blob."""
+
+    @abstractmethod
+    def find(self, words: str) -> list[Ref]:
+        """The blobs in whose text these words stand next to each other, in no order.
+
+        words: a `*` at the end lets the last one go on. Raises Invalid without any word.
+        """
+
+    @abstractmethod
+    def snippet(self, ref: Ref, searches: Iterable[str]) -> list[str]:
+        """A piece of the text with the words, split: every second part is one that was found.
+
+        Empty when none of the searches is in it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give it back."""
+
+
+class FullText(Texts):
+    """In a file of SQLite. One thread at a time writes."""
 
     def __init__(self, path: Path) -> None:
         """Open, or make. A file that is damaged or of another version is made anew."""
@@ -73,7 +104,6 @@ class FullText:
         return sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
 
     def put(self, documents: Iterable[tuple[Ref, Document | None]]) -> set[Ref]:
-        """Replace documents; None takes one away. Returns those that are others than before."""
         with self._lock, self._writer as connection:
             return {ref for ref, document in documents if self._put(connection, ref, document)}
 
@@ -96,16 +126,11 @@ class FullText:
         return True
 
     def has(self, ref: Ref) -> bool:
-        """Whether there is a document of this blob."""
         with self._lock:
             row = self._writer.execute("SELECT 1 FROM documents WHERE ref = ?", (ref,)).fetchone()
         return row is not None
 
     def find(self, words: str) -> list[Ref]:
-        """The blobs in whose text these words stand next to each other, the best first.
-
-        words: a `*` at the end lets the last one go on. Raises Invalid without any word.
-        """
         with self._reader() as connection:
             rows = connection.execute(
                 "SELECT ref FROM texts JOIN documents ON documents.id = texts.rowid"
@@ -115,10 +140,6 @@ class FullText:
             return [Ref.trusted(ref) for (ref,) in rows]
 
     def snippet(self, ref: Ref, searches: Iterable[str]) -> list[str]:
-        """A piece of the text with the words, split: every second part is one that was found.
-
-        Empty when none of the searches is in it.
-        """
         wanted = list(searches)
         if not wanted:
             return []

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from ..blob import Ref
 from ..errors import StoreError
 from .corpus import Corpus
 from .filetext import text_of
-from .fulltext import Document, FullText
+from .fulltext import Document, FullText, Texts
 from .index import Index
 
 log = logging.getLogger("peatkeep.index")
@@ -24,12 +24,27 @@ _UNSAID: Final = ("camliContent", "camliMember", "camliPath:", "camliNodeType", 
 """Attributes (or how they begin) whose values are no text."""
 
 
+def texts_beside(args: Mapping[str, object]) -> Texts | None:
+    """Where the texts of an index are kept whose rows lie there; None: nowhere.
+
+    args: as the configuration has them: {"type": "leveldb", "file": "/a/b"}.
+    """
+    kind, file = args.get("type"), args.get("file")
+    if isinstance(file, str):
+        return FullText(Path(file + ".texts"))
+    if kind == "postgres" or (kind == "sql" and str(args.get("url")).startswith("postgresql")):
+        from .postgrestexts import PostgresTexts  # extra `sql`
+
+        return PostgresTexts(args)
+    return None
+
+
 class TextKeeper:
     """Follows one index from `start` to `stop`. texts: what can be searched meanwhile."""
 
-    def __init__(self, index: Index, path: Path) -> None:
-        """path: of the file with the texts; made if it is not there."""
-        self.texts: Final = FullText(path)
+    def __init__(self, index: Index, texts: Texts) -> None:
+        """texts: closed at the end."""
+        self.texts: Final = texts
         self._index = index
         self._corpus = Corpus(index.view)
         self._changed: set[Ref] | None = None  # None: all

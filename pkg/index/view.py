@@ -10,7 +10,7 @@ from ..errors import Corrupt
 from ..schema.claims import Claim, in_order
 from ..sorted.kv import KeyValue, after_prefix
 from .clips import MEDIA, NOTHING, Clip, parse_clip
-from .fulltext import FullText
+from .fulltext import Texts
 from .rows import (
     LONG,
     FileInfo,
@@ -63,7 +63,7 @@ class View:
         self.owner_key_ids: Final = tuple(owner_key_ids)
         self.has_long_values = True
         self.marks: Final = Marks()
-        self.texts: FullText | None = None
+        self.texts: Texts | None = None
         self.settle_sizes: Callable[[], None] = lambda: None
 
     # -- rows -----------------------------------------------------------------------------------

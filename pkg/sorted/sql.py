@@ -88,6 +88,11 @@ class SQLKeyValue(KeyValue):
             return cls(PostgreSQL(url.set(drivername="postgresql+psycopg")))
         raise ConfigError("configure", "sql, url", "must begin with postgresql:// or sqlite://")
 
+    @property
+    def engine(self) -> sa.Engine:
+        """Of the database, for tables of others beside ours; until this is closed."""
+        return self._engine
+
     def get(self, key: bytes) -> bytes | None:
         text = text_or_none(key)
         if text is None:

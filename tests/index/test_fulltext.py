@@ -132,7 +132,7 @@ def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
     content = file([part(chunk)], "bog.txt")
     about = claim(node[0], "camliContent", str(content[0]))
     world.add([key(), chunk, content, node, about])
-    keeper = TextKeeper(world.index, tmp_path / "texts")
+    keeper = TextKeeper(world.index, FullText(tmp_path / "texts"))
     keeper.start()
     try:
         assert keeper.wait(GUARD_S)
