@@ -58,13 +58,15 @@ class SQLKeyValue(KeyValue):
     Commits are transactions of the database; they are tried again when they meet another one, or
     find that the connection was lost before. When it is lost while a commit is under way, that
     is Unavailable: nobody knows whether it took effect. The next call connects anew.
+
+    is_new: the tables were made by opening this.
     """
 
     def __init__(self, dialect: "Dialect") -> None:
         """Open or create. Raises ConfigError, Corrupt, Forbidden, Unavailable, Unsupported."""
         self._dialect = dialect
         self._failure = ""
-        self._is_closed = False
+        self._is_closed = self.is_new = False
         with self._translated("open"):
             dialect.create()
             self._engine = dialect.connect()
@@ -172,6 +174,7 @@ class SQLKeyValue(KeyValue):
         with self._engine.connect() as connection:
             if self._schema_of(connection) == migrations.NEWEST:
                 return
+            self.is_new = not sa.inspect(connection).has_table("rows")
         with self._engine.connect() as connection:
             self._dialect.begin_migration(connection)
             migrations.upgrade(connection)
