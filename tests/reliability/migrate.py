@@ -72,20 +72,26 @@ class Home:
     def auth(self) -> str:
         return str(tomllib.loads(self.config.read_text())["auth"])
 
-    def copied(self) -> int:
-        return sum(1 for _ in self.new.rglob("*.dat"))
+    def copied_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.new.glob("pack-*.blobs"))
 
-    def migrate(self, server: Server, count: int, kills: int) -> Server:
-        """Run the command to its end; on its way the server is killed and started anew."""
+    def migrate(self, server: Server, size_bytes: int, kills: int) -> tuple[Server, int]:
+        """Run the command to its end; on its way the server is killed and started anew.
+
+        size_bytes: of all that moves. Returns the last server, and how many were killed: fewer
+        than `kills` where the migration was quicker than we.
+        """
+        done = 0
         command = self.machine.start("pk", "storage", "migrate", "blobpacked", "--json")
         for kill in range(1, kills + 1):
-            while command.poll() is None and self.copied() < kill * count // (kills + 1):
-                time.sleep(0.02 + count / 200_000)  # counting files takes time, too
-            assert command.poll() is None, "it ended before the kill"
-            server.kill()
-            server = self.machine.start_server()
+            while command.poll() is None and self.copied_bytes() < kill * size_bytes // (kills + 1):
+                time.sleep(0.02)
+            if command.poll() is None:
+                server.kill()
+                done += 1
+                server = self.machine.start_server()
         assert command.wait(COMMAND_WAIT_S) == 0
-        return server
+        return server, done
 
 
 def blobs_of(store: Storage) -> dict[Ref, bytes]:
@@ -100,7 +106,7 @@ def lost(expected: dict[Ref, bytes], found: dict[Ref, bytes]) -> list[str]:
 
 
 def run(folder: Path, seed: int, count: int, kills: int = 2) -> Verdict:
-    """Move `count` blobs while a client writes; the server is killed so many times."""
+    """Move `count` blobs while a client writes; the server is killed so many times at most."""
     home = Home(folder)
     home.old.mkdir(parents=True)
     before = small_blobs(count, seed)
@@ -110,7 +116,7 @@ def run(folder: Path, seed: int, count: int, kills: int = 2) -> Verdict:
     clients = Clients(f"{server.url}/bs-and-maybe-also-index/", home.auth)
     clients.start()
     try:
-        server = home.migrate(server, count, kills)
+        server, kills = home.migrate(server, sum(map(len, before.values())), kills)
     finally:
         clients.stop()
         server.stop()
