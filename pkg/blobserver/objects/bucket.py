@@ -1,5 +1,6 @@
 """A bucket of any service: its objects by key, with errors of our tree that name both."""
 
+import io
 import re
 import threading
 import time
@@ -28,6 +29,8 @@ PART_BYTES: Final = 8 * 1024 * 1024
 """Of an upload in parts; what is not larger goes in one request."""
 
 PARTS_AT_ONCE: Final = 4
+
+_LARGE_BYTES: Final = 2 * 1024 * 1024
 
 _DELETE_LIMIT: Final = 1000
 _DELETE_WAITS_S: Final = (0.05, 0.2, 1.0)
@@ -127,7 +130,7 @@ class Bucket:
             entry = self._entry(answer.meta)
             if size_limit is not None and entry.size > size_limit:
                 return entry, b""
-            return entry, answer.bytes().to_bytes()
+            return entry, _content(answer, entry.size)
 
     def get_stream(self, key: str) -> Iterator[bytes]:
         """Yield the pieces of an object of any size."""
@@ -250,6 +253,17 @@ class Bucket:
         if operation == "store":
             raise Unavailable(operation, self.name_of(key), "the bucket was away just now")
         raise NotFound(operation, self.name_of(key))
+
+
+def _content(answer: "obstore.GetResult", size_bytes: int) -> bytes:
+    if size_bytes < _LARGE_BYTES:
+        return answer.bytes().to_bytes()
+    # As pieces come: a buffer of obstore's and a copy of it would be twice as much fresh memory,
+    # whose first touch costs more processor time than all the rest.
+    content = io.BytesIO()
+    for piece in answer.stream(min_chunk_size=1):
+        content.write(piece)
+    return content.getvalue()
 
 
 class _OutOfRange(StoreError):

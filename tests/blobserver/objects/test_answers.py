@@ -27,6 +27,7 @@ class Service:
     def __init__(self) -> None:
         self.plan: Callable[[str, str], Answer | None] = lambda method, path: None
         self.asked: list[str] = []
+        self.lost_bytes = 0  # of each body: the connection ends before them
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
 
@@ -76,7 +77,8 @@ def serving(service: Service) -> Iterator[str]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body)
+                self.wfile.write(body[: len(body) - service.lost_bytes])
+            self.close_connection = service.lost_bytes > 0
 
         do_PUT = do_HEAD = do_POST = do_DELETE = do_GET  # noqa: N815 - as the library has it
 
@@ -200,6 +202,16 @@ def test_other_bytes_than_asked_for_are_corrupt(service: Service, store: S3) -> 
     with pytest.raises(Corrupt, match=f"s3://b/dir/{HELLO}"):
         store.fetch(HELLO)
     assert [type(found) for _, found in store.fetch_many([HELLO])] == [Corrupt]
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+def test_a_body_that_breaks_off_is_no_shorter_blob(service: Service, store: S3, size: int) -> None:
+    data = bytes(range(250)) * (size // 250)
+    service.plan = lambda method, path: (200, data)
+    assert store.fetch(Ref.of(data)) == data
+    service.lost_bytes = 40_000
+    with pytest.raises(Unavailable, match=f"s3://b/dir/{Ref.of(data)}"):
+        store.fetch(Ref.of(data))
 
 
 def test_no_more_requests_are_under_way_than_allowed(service: Service, store: S3) -> None:
