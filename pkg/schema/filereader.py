@@ -91,8 +91,8 @@ class FileReader:
 
     def __init__(self, blobs: Fetcher, file: Ref | Schema) -> None:
         self._blobs = blobs
-        self._nodes = _Lru[_Node](_CACHED_PARTS)
-        self._chunks = _Lru[bytes](_CACHED_CHUNK_BYTES)
+        self._nodes: _Lru[_Node] = _Lru(_CACHED_PARTS)
+        self._chunks: _Lru[bytes] = _Lru(_CACHED_CHUNK_BYTES)
         schema = file if isinstance(file, Schema) else parse_object(blobs.fetch(file))
         if schema is None or schema.type not in ("file", "bytes"):
             raise Invalid("read", file, "not a file")
