@@ -20,6 +20,9 @@ MOST_CHANGED: Final = 10_000
 """Blobs that are remembered one by one; if there are more, all are looked through."""
 
 _PAGE: Final = 50
+_PAGE_CHARACTERS: Final = 1024 * 1024
+"""Of a page's texts that are written together: four times as many bytes, in the worst case."""
+
 _UNSAID: Final = ("camliContent", "camliMember", "camliPath:", "camliNodeType", "xattr:")
 """Attributes (or how they begin) whose values are no text."""
 
@@ -109,18 +112,20 @@ class TextKeeper:
     def _keep(self, refs: Iterator[Ref]) -> None:
         while (page := list(islice(refs, _PAGE))) and not self._is_stopping:
             self._index.settle()
-            # Whoever was told of the blobs could not find them by their texts yet.
-            self._index.tell(self.texts.put(self._documents(page)))
+            documents = self._documents(page)
+            while part := _first_of(documents):
+                # Whoever was told of the blobs could not find them by their texts yet.
+                self._index.tell(self.texts.put(part))
 
-    def _documents(self, refs: Iterable[Ref]) -> list[tuple[Ref, Document | None]]:
-        found: list[tuple[Ref, Document | None]] = []
+    def _documents(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Document | None]]:
         for ref in refs:
+            if self._is_stopping:  # the next start finds what is not there
+                return
             meta = self._index.view.meta(ref)
             if meta is not None and meta.camli_type == "permanode":
-                found.append((ref, self._of_permanode(ref)))
+                yield ref, self._of_permanode(ref)
             elif meta is not None and meta.camli_type == "file":
-                found.append((ref, self._of_file(ref)))
-        return found
+                yield ref, self._of_file(ref)
 
     def _of_permanode(self, ref: Ref) -> Document | None:
         snapshot = self._corpus.snapshot(ref)
@@ -142,3 +147,16 @@ class TextKeeper:
             return Document()
         text = text_of(self._index.blobs, ref, info.mime, info.size)
         return Document("", info.name.decode("utf-8", "replace"), text)
+
+
+def _first_of(
+    documents: Iterator[tuple[Ref, Document | None]],
+) -> list[tuple[Ref, Document | None]]:
+    """As many as fit in memory together, at least one; none at the end."""
+    found, size = [], 0
+    for ref, document in documents:
+        found.append((ref, document))
+        size += 0 if document is None else sum(map(len, document))
+        if size > _PAGE_CHARACTERS:
+            break
+    return found

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -160,3 +160,27 @@ def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
 def test_a_text_without_words_is_refused(expression: str) -> None:
     body = json.dumps({"expression": expression}).encode()
     assert answer_query(World().index, body, 0).status == 500
+
+
+def test_large_texts_are_written_one_by_one(tmp_path: Path) -> None:
+    world, blobs = World(), [key()]
+    for number in range(4):
+        chunk = blob(b"%d word " % number * 100_000)
+        blobs += [chunk, file([part(chunk)], f"{number}.txt")]
+    world.add(blobs)
+    sizes: list[int] = []
+
+    class Watched(FullText):
+        def put(self, documents: Iterable[tuple[Ref, Document | None]]) -> set[Ref]:
+            page = list(documents)
+            sizes.append(len(page))
+            return super().put(page)
+
+    keeper = TextKeeper(world.index, Watched(tmp_path / "texts"))
+    keeper.start()
+    try:
+        assert keeper.wait(GUARD_S)
+        assert sizes == [2, 2]
+        assert len(keeper.texts.find("word")) == 4
+    finally:
+        keeper.stop()
