@@ -11,6 +11,9 @@ from ..sorted.kv import after_prefix
 from .derived import (
     CREATED,
     LARGE,
+    LONGEST_VALUE,
+    MIME,
+    NAME,
     cell,
     end_prefix,
     has_beginning_key,
@@ -277,6 +280,18 @@ class Corpus:
 
     def files_of_kind(self, mime: str) -> Iterator[Ref]:
         return self._refs(mime_prefix(mime))
+
+    def files_beginning(self, name: str) -> Iterator[Ref]:
+        """Yield the files whose name begins so, or is too long for a key."""
+        return self._beginning(NAME, name)
+
+    def files_of_kinds(self, mime: str) -> Iterator[Ref]:
+        """Yield the files of kinds that begin so."""
+        return self._beginning(MIME, mime)
+
+    def _beginning(self, prefix: bytes, beginning: str) -> Iterator[Ref]:
+        escaped = esc(beginning)[:LONGEST_VALUE].encode()
+        return chain(self._refs(prefix + escaped), self._refs(prefix + b"#"))
 
     def _refs(self, prefix: bytes) -> Iterator[Ref]:
         """Yield the refs at the ends of keys."""

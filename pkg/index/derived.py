@@ -27,7 +27,7 @@ END: Final = b"pk|end|"
 DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, END, GROWN)
 
 _LONGEST_ATTRIBUTE: Final = 200
-_LONGEST_VALUE: Final = 300
+LONGEST_VALUE: Final = 300
 _UNLISTED_TYPES: Final = frozenset({"", "claim", "bytes"})
 """Types of most blobs, which nobody lists."""
 
@@ -51,12 +51,12 @@ def has_prefix_key(attribute: str, value: str | None = None) -> bytes:
     head = f"pk|has|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|"
     if value is None:
         return head.encode()
-    return f"{head}{_short(esc(value), _LONGEST_VALUE)}|".encode()
+    return f"{head}{_short(esc(value), LONGEST_VALUE)}|".encode()
 
 
 def has_beginning_key(attribute: str, beginning: str) -> bytes:
     """The same for values that begin so; those over the limit begin with `#` here."""
-    escaped = esc(beginning)[:_LONGEST_VALUE]
+    escaped = esc(beginning)[:LONGEST_VALUE]
     return f"{has_prefix_key(attribute).decode()}{escaped}".encode()
 
 
@@ -72,7 +72,7 @@ def _of_claim(key: bytes, value: bytes) -> list[Row]:
     kind, attribute, text = value.decode().split("|")[:3]
     rows = [(dirty_key(permanode), b"")]
     if kind in (SET_ATTRIBUTE, ADD_ATTRIBUTE):
-        head = f"{_short(attribute, _LONGEST_ATTRIBUTE)}|{_short(text, _LONGEST_VALUE)}"
+        head = f"{_short(attribute, _LONGEST_ATTRIBUTE)}|{_short(text, LONGEST_VALUE)}"
         rows.append((f"pk|has|{head}|{permanode}".encode(), b""))
         rows += _of_words(_short(attribute, _LONGEST_ATTRIBUTE), unesc(text))
     return rows
@@ -85,7 +85,7 @@ def _of_words(attribute: str, value: str) -> list[Row]:
 @lru_cache(maxsize=10_000)
 def _ends(attribute: str, word: str) -> list[Row]:
     """The rows by which the ends of a word lead to it."""
-    escaped = _short(esc(word), _LONGEST_VALUE)
+    escaped = _short(esc(word), LONGEST_VALUE)
     keys = (f"pk|end|{attribute}|{esc(end)}|{escaped}" for end in ends_of(word))
     return [(key.encode(), b"") for key in keys]
 
@@ -139,19 +139,19 @@ def _of_file_info(key: bytes, value: bytes) -> list[Row]:
         return [grown]
     return [
         grown,
-        (f"pk|name|{_short(fields[1], _LONGEST_VALUE)}|{ref}".encode(), b""),
-        (f"pk|mime|{_short(fields[2], _LONGEST_VALUE)}|{ref}".encode(), b""),
+        (f"pk|name|{_short(fields[1], LONGEST_VALUE)}|{ref}".encode(), b""),
+        (f"pk|mime|{_short(fields[2], LONGEST_VALUE)}|{ref}".encode(), b""),
     ]
 
 
 def name_prefix(name: str) -> bytes:
     """Before the ref in keys of files of this name."""
-    return f"pk|name|{_short(esc(name), _LONGEST_VALUE)}|".encode()
+    return f"pk|name|{_short(esc(name), LONGEST_VALUE)}|".encode()
 
 
 def mime_prefix(mime: str) -> bytes:
     """The same for the kind of a file."""
-    return f"pk|mime|{_short(esc(mime), _LONGEST_VALUE)}|".encode()
+    return f"pk|mime|{_short(esc(mime), LONGEST_VALUE)}|".encode()
 
 
 _BY_KIND: Final = {
@@ -206,12 +206,12 @@ def mirrored(ref: str) -> str:
 
 def now_prefix(attribute: str, value: str) -> bytes:
     """Before the tail in keys of permanodes that have the value now."""
-    return f"{_now_head(attribute)}{_short(esc(value), _LONGEST_VALUE)}|".encode()
+    return f"{_now_head(attribute)}{_short(esc(value), LONGEST_VALUE)}|".encode()
 
 
 def now_beginning(attribute: str, beginning: str) -> bytes:
     """The same for values that begin so; those over the limit begin with `#` here."""
-    return f"{_now_head(attribute)}{esc(beginning)[:_LONGEST_VALUE]}".encode()
+    return f"{_now_head(attribute)}{esc(beginning)[:LONGEST_VALUE]}".encode()
 
 
 def _now_head(attribute: str) -> str:
@@ -229,7 +229,7 @@ def value_prefixes(attribute: str, value: str) -> Iterator[bytes]:
         return
     yield now_prefix(attribute, value)
     words = words_of(value)
-    for word in ["#"] if words is None else [_short(esc(w), _LONGEST_VALUE) for w in words]:
+    for word in ["#"] if words is None else [_short(esc(w), LONGEST_VALUE) for w in words]:
         yield word_prefix(attribute, word)
 
 

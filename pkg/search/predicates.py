@@ -146,6 +146,15 @@ _FORMATS: Final = {
     "gif": "image/gif",
     "png": "image/png",
     "pdf": "application/pdf",
+    "flac": "audio/x-flac",
+    "html": "text/html",
+    "mov": "video/quicktime",
+    "mp3": "audio/mpeg",
+    "mp4": "video/mp4",
+    "ogg": "application/ogg",
+    "txt": "text/plain",
+    "wav": "audio/x-wav",
+    "webm": "video/webm",
 }
 
 
@@ -273,6 +282,10 @@ _NOT_EMPTY: Final = StringConstraint(byte_length=IntConstraint(min=1))
 
 _FIXED: Final = {
     "has:location": _within(LocationConstraint(any=True)),
+    "is:audio": either(
+        _content(FileConstraint(mime_type=StringConstraint(has_prefix="audio/"))),
+        _content(FileConstraint(mime_type=StringConstraint(equals="application/ogg"))),
+    ),
     "is:checkin": _node_type("foursquare.com:checkin"),
     "is:image": _content(FileConstraint(is_image=True)),
     "is:landscape": _content(
@@ -284,6 +297,7 @@ _FIXED: Final = {
         FileConstraint(is_image=True, width_height_ratio=FloatConstraint(max=1.0))
     ),
     "is:post": _node_type("twitter.com:tweet"),
+    "is:video": _content(FileConstraint(mime_type=StringConstraint(has_prefix="video/"))),
     "is:untagged": negated(
         Constraint(
             permanode=PermanodeConstraint(attr="tag", skip_hidden=True, value_matches=_NOT_EMPTY)

@@ -155,7 +155,7 @@ def _by_text(attribute: str, test: StringConstraint, at_ns: int | None, facts: F
     value = exact(test)
     if value:
         return _by_value(attribute, value, at_ns, facts)
-    beginning = "" if test.regexp or test.case_insensitive else test.has_prefix
+    beginning = _beginning(test)
     part = "" if test.regexp else longest_part(test)
     label, rank = f"values of {attribute} {beginning}…", 5 if beginning else 8
     if at_ns is None and beginning:
@@ -215,7 +215,18 @@ def _of_file(test: FileConstraint, facts: Facts) -> list[Source]:
         found.append(Source(f"files named {name}", 2, facts.corpus.files_named(name)))
     if kind:
         found.append(Source(f"files of kind {kind}", 7, facts.corpus.files_of_kind(kind)))
+    if beginning := _beginning(test.file_name):
+        refs = facts.corpus.files_beginning(beginning)
+        found.append(Source(f"files named {beginning}…", 7, refs))
+    if beginning := _beginning(test.mime_type) or ("image/" if test.is_image else ""):
+        refs = facts.corpus.files_of_kinds(beginning)
+        found.append(Source(f"files of kind {beginning}…", 8, refs))
     return found
+
+
+def _beginning(test: StringConstraint | None) -> str:
+    """How what passes this test begins."""
+    return "" if test is None or test.regexp or test.case_insensitive else test.has_prefix
 
 
 def exact(test: StringConstraint | None) -> str:
