@@ -1,8 +1,8 @@
 """The stream's client against our server: it keeps the promises of a storage, also after cuts."""
 
+import json
 import random
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -10,14 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from peatkeep.blob import Ref
+from peatkeep.blob import Ref, SizedRef
 from peatkeep.blobserver.conformance import StorageSuite
 from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import open_storage
 from peatkeep.blobserver.remote import FREE_LINE, Line, Remote, Transport, discover
+from peatkeep.blobserver.remote.dialogue import Upload
 from peatkeep.blobserver.remote.stream import Stream
 from peatkeep.blobserver.storage import Storage
+from peatkeep.blobserver.wire import TOPIC_BLOBS, TOPIC_CHANGES, events
 from peatkeep.errors import (
     Forbidden,
     Invalid,
@@ -29,10 +32,14 @@ from peatkeep.errors import (
 from peatkeep.schema.filewriter import write_file
 from peatkeep.server.auth import Auth, Right
 from peatkeep.server.config import load
+from tests.e2e.machine import Machine
 from tests.independent import stream as independent
+from tests.independent.websocket import messages
 from tests.proxy import Line as Cable
 from tests.proxy import line_to
 from tests.server.running import RunningServer, running_server, serving
+from tests.server.streaming import PLACE
+from tests.waiting import GUARD_S, wait_until
 
 Blob = tuple[Ref, bytes]
 
@@ -261,7 +268,8 @@ def test_uploads_that_nobody_answers_end(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server lives, answers pings, and acknowledges nothing."""
-    monkeypatch.setattr("peatkeep.server.streamput.Putting.go", lambda _: None)
+    for name in ("go", "_keep_the_rest"):
+        monkeypatch.setattr(f"peatkeep.server.streamput.Putting.{name}", lambda _: None)
     monkeypatch.setattr("peatkeep.blobserver.remote.link.TICK_S", 0.05)
     with remote_to(server.url, server.auth, patience_s=0.2) as remote:
         answers = stream_of(remote).put_many(blobs(3, 1000, seed=14))
@@ -333,42 +341,189 @@ def test_a_store_of_a_configuration_uses_the_stream_where_there_is_one(
             assert store.has_stream
 
 
+# -- subscriptions --------------------------------------------------------------------------------
+
+
+def test_a_subscriber_hears_of_each_blob_also_after_a_cut(
+    server: RunningServer, remote: Remote, line: Cable
+) -> None:
+    sent = dict(blobs(20, 100, seed=22))
+    stream, heard, cursor = stream_of(remote), set[Ref](), b""
+    arrivals = stream.watch()
+    first = next(arrivals)
+    assert isinstance(first, events.Arrived)
+    assert first.blobs == []
+    for number, (ref, data) in enumerate(sent.items()):
+        if number == 10:
+            line.cut()
+        server.upload("/bs-and-maybe-also-index/", data)
+        while ref not in heard:
+            event = next(arrivals)
+            assert isinstance(event, events.Arrived)
+            heard |= {found.ref for found in event.blobs}
+            cursor = cursor or event.cursor
+    arrivals.close()
+    assert stream.connections == 2
+    # Another who has dealt with the first alone hears of all others.
+    heard.clear()
+    arrivals = stream.watch(cursor=cursor)
+    while not heard >= set(list(sent)[1:]):
+        event = next(arrivals)
+        assert isinstance(event, events.Arrived)
+        heard |= {found.ref for found in event.blobs}
+    arrivals.close()
+
+
+def test_who_watches_may_stop_and_others_go_on(server: RunningServer, remote: Remote) -> None:
+    stream = stream_of(remote)
+    leaving, staying = stream.watch(), stream.watch()
+    assert next(leaving).cursor
+    assert next(staying).cursor
+    leaving.close()
+    ((ref, data),) = blobs(1, 100, seed=23)
+    server.upload("/bs-and-maybe-also-index/", data)
+    event = next(staying)
+    assert isinstance(event, events.Arrived)
+    assert [found.ref for found in event.blobs] == [ref]
+    staying.close()
+
+
+def test_a_cursor_of_another_time_is_gone(remote: Remote) -> None:
+    with pytest.raises(NotFound):
+        next(stream_of(remote).watch(cursor=b"long ago"))
+
+
+def test_changes_are_watched_where_there_is_an_index(remote: Remote) -> None:
+    stream = stream_of(remote)
+    changes = stream.watch(TOPIC_CHANGES)
+    assert isinstance(next(changes), events.Arrived)
+    made: list[Blob] = []
+    ref = write_file(lambda ref, data: made.append((ref, data)), [b"a file"], {}).ref
+    remote.receive_many(made)
+    event = next(changes)
+    assert isinstance(event, events.Changed)
+    assert json.loads(event.change) == {"indexed": [ref]}
+    changes.close()
+
+
+# -- faults of servers ----------------------------------------------------------------------------
+
+
+def test_a_server_that_stops_reading_costs_bounded_memory(
+    remote: Remote, line: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peatkeep.blobserver.remote.stream.UNANSWERED_BYTES", 3_000_000)
+    stream = stream_of(remote)
+    assert [*stream.stat([Ref.of(b"nobody has this")])] == []
+    line.silence()
+    sent = blobs(80, 100_000, seed=24)
+    putting = threading.Thread(target=stream.put_many, args=(sent,))
+    putting.start()
+    wait_until(lambda: stream._dialogue.unanswered_bytes > 3_000_000)
+    assert stream._dialogue.unanswered_bytes <= 3_100_000
+    line.cut()
+    line.accept()
+    putting.join(GUARD_S)
+    assert len([*stream.stat(ref for ref, _ in sent)]) == len(sent)
+
+
+def test_a_server_killed_in_the_middle_of_a_batch_is_returned_to(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    server = machine.start_server()
+    config = machine.home / ".config" / "peatkeep" / "client-config.json"
+    auth = next(iter(json.loads(config.read_text())["servers"].values()))["auth"]
+    sent = blobs(150, 20_000, seed=25)
+    answered = threading.Semaphore(0)
+    uploads: list[Upload] = []
+
+    def done(upload: Upload) -> None:
+        uploads.append(upload)
+        answered.release()
+
+    transport = Transport(server.url, auth, retry_waits_s=(0.1,) * 300)
+    with Remote.on(transport, discover(transport), line=FREE_LINE) as remote:
+        stream = stream_of(remote)
+        putting = threading.Thread(
+            target=lambda: [stream.put(ref, data, done, no_rush=True) for ref, data in sent]
+        )
+        putting.start()
+        try:
+            for _ in range(40):
+                assert answered.acquire(timeout=GUARD_S)
+            server.kill()
+            stored = {upload.ref for upload in uploads}
+            server = machine.start_server()
+            assert set(remote.stat(stored)) >= {SizedRef(ref, 20_000) for ref in stored}
+            for _ in range(len(sent) - 40):
+                assert answered.acquire(timeout=GUARD_S)
+        finally:
+            putting.join(GUARD_S)
+            server.stop()
+    assert [upload.error for upload in uploads] == [None] * len(sent)
+    assert stream.connections > 1
+
+
+# -- the wire -------------------------------------------------------------------------------------
+
+
 def test_a_captured_session_decodes_by_the_page_alone(server: RunningServer, line: Cable) -> None:
+    """What a proxy has seen between our programs, read by who knows the page alone: every kind of
+    frame that clients and servers send by themselves."""
     line.captured = []
-    sent = [*blobs(30, 20_000, seed=17), *blobs(2, 700_000, seed=18)]
-    with remote_to(line.url, server.auth) as remote:
-        remote.receive_many(sent)
+    text = [(Ref.of(data), data) for data in (b"%d shrinks " % n * 5_000 for n in range(3))]
+    sent = [*blobs(30, 20_000, seed=17), *blobs(2, 700_000, seed=18), *text]
+    made: list[Blob] = []
+    file = write_file(lambda ref, data: made.append((ref, data)), [b"x" * 3_000_000], {}).ref
+    absent = Ref.of(b"nobody has this")
+    with remote_to(line.url, server.auth, compress=1) as remote:
+        stream = stream_of(remote)
+        arrivals = stream.watch(TOPIC_BLOBS | TOPIC_CHANGES)
+        next(arrivals)
+        remote.receive_many(sent + made)
+        seen: set[type] = set()
+        while not {events.Arrived, events.Changed} <= seen:
+            seen.add(type(next(arrivals)))
+        arrivals.close()
         assert list(remote.fetch_many([ref for ref, _ in sent])) == sent
-        assert len(list(stream_of(remote).stat([sent[0][0]]))) == 1
-    names: set[str] = set()
-    for way in ("up", "down"):
-        wire = b"".join(data for one, data in line.captured if one == way)
-        begin = b"GET /bs-and-maybe-also-index/camli/stream" if way == "up" else b"HTTP/1.1 101"
-        wire = wire[wire.index(begin) :]
-        for message in messages(wire[wire.index(b"\r\n\r\n") + 4 :]):
-            decoded = independent.decode(message)
-            names |= {str(each["type"]) for each in decoded}
-    assert names >= {"HELLO", "PUT", "DATA", "ACK", "STAT", "SIZES", "FETCH", "BLOB", "DONE"}
-    assert names >= {"GOODBYE", "CREDIT"}
+        assert len(list(stream.stat([sent[0][0], absent]))) == 1
+        assert b"".join(c.data or b"" for c in stream.read_file(file)) == b"x" * 3_000_000
+        (_, refused), *_ = stream.put_many([(absent, b"other bytes")])
+        assert isinstance(refused, Invalid)
+        reading = stream.read_file(file)
+        next(reading)
+        reading.close()
+        assert stream.fetch(sent[0][0]) == sent[0][1]  # so the end of what was stopped has come
+    frames = {
+        way: [
+            frame
+            for message in messages(b"".join(d for w, d in line.captured if w == way), PLACE)
+            for frame in independent.decode(message)
+        ]
+        for way in ("up", "down")
+    }
+    names = {way: {str(frame["type"]) for frame in frames[way]} for way in frames}
+    asked = {"STAT", "FETCH", "FILE", "SUBSCRIBE", "STOP", "CREDIT"}
+    assert names["up"] >= {"HELLO", "PUT", "DATA", "GOODBYE", *asked}
+    answered = {"ACK", "ERROR", "SIZES", "BLOB", "DONE", "ARRIVED", "CHANGED"}
+    assert names["down"] >= {"HELLO", "DATA", *answered}
+    # The bytes, put together by the page, are what was sent.
+    for way, kind in (("up", "PUT"), ("down", "BLOB")):
+        whole = set(independent_blobs(frames[way], kind))
+        assert whole >= {data for _, data in sent}, way
+        assert any(frame.get("zstd") for frame in frames[way])
 
 
-def messages(wire: bytes) -> Iterator[bytes]:
-    """The binary messages in frames of RFC 6455, 5.2."""
-    while wire:
-        code, size = wire[0] & 15, wire[1] & 127
-        offset = 2
-        if size == 126:
-            (size,) = struct.unpack_from(">H", wire, 2)
-            offset = 4
-        elif size == 127:
-            (size,) = struct.unpack_from(">Q", wire, 2)
-            offset = 10
-        key = b"\0\0\0\0"
-        if wire[1] & 128:
-            key, offset = wire[offset : offset + 4], offset + 4
-        masked = wire[offset : offset + size]
-        repeated = (key * (size // 4 + 1))[:size]
-        plain = int.from_bytes(masked, "big") ^ int.from_bytes(repeated, "big")
-        if code == 2:
-            yield plain.to_bytes(size, "big")
-        wire = wire[offset + size :]
+def independent_blobs(frames: list[dict[str, object]], kind: str) -> Iterator[bytes]:
+    """Blobs of a direction, put together as STREAM.md says."""
+    begun: dict[object, dict[str, object]] = {}
+    for frame in frames:
+        if frame["type"] == kind:
+            begun[frame["request"]] = {**frame, "bytes": b""}
+        elif frame["type"] != "DATA":
+            continue
+        blob = begun[frame["request"]]
+        blob["bytes"] += bytes.fromhex(str(frame["piece"]))  # type: ignore[operator]
+        if frame["end"] and not frame.get("abort"):
+            data = blob["bytes"]
+            assert isinstance(data, bytes)
+            yield zstandard.decompress(data) if blob["zstd"] else data
