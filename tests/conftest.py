@@ -17,6 +17,7 @@ from hypothesis import settings
 settings.load_profile("ci")
 
 VECTORS = Path(__file__).parent / "vectors"
+LONGEST_NAME = 100
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +42,13 @@ def _own_umask() -> Generator[None, None, None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a long case by its length: its name is kept, and sent between processes, many times."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_NAME:
+        return f"{len(val)} {'characters' if isinstance(val, str) else 'bytes'}"
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
