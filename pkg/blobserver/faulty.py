@@ -112,13 +112,15 @@ class Faulty(Forward):
     def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
         effect = self._effect("stat")
         wanted = list(refs)
-        stale = sorted(self._removed[ref] for ref in set(wanted) if ref in self._removed)
+        with self._lock:
+            stale = sorted(self._removed[ref] for ref in set(wanted) if ref in self._removed)
         found = self._lied(effect, self._inner.stat(wanted), stale)
         return self._broken_off(effect, "stat", found)
 
     def enumerate(self, after: str = "") -> Iterator[SizedRef]:
         effect = self._effect("enumerate")
-        stale = sorted(found for ref, found in self._removed.items() if ref > after)
+        with self._lock:
+            stale = sorted(found for ref, found in self._removed.items() if ref > after)
         listing = self._lied(effect, self._inner.enumerate(after), stale)
         return self._broken_off(effect, "enumerate", listing)
 
