@@ -185,6 +185,7 @@ def permission(schema: Schema) -> int:
 
 def restore_stat(schema: Schema) -> RestoredStat:
     """What a node's blob says of its metadata. A member of ours that is malformed is left out."""
+    members = schema.members  # hardly one node has the last four
     return RestoredStat(
         mode=None if schema.type == "symlink" else _mode(schema),
         uid=_owner_number(schema, "unixOwnerId"),
@@ -192,17 +193,17 @@ def restore_stat(schema: Schema) -> RestoredStat:
         mtime_ns=schema.time_ns("unixMtime"),
         user=schema.string("unixOwner"),
         group=schema.string("unixGroup"),
-        xattrs=dict(_xattrs(schema.members.get("unixXattrs"))),
-        holes=_holes(schema.members.get("unixHoles")),
-        inode_ref=schema.ref("inodeRef"),
-        special_device=_device(schema.string("unixDevice")),
+        xattrs=dict(_xattrs(members["unixXattrs"])) if "unixXattrs" in members else {},
+        holes=_holes(members["unixHoles"]) if "unixHoles" in members else [],
+        inode_ref=schema.ref("inodeRef") if "inodeRef" in members else None,
+        special_device=_device(schema.string("unixDevice")) if "unixDevice" in members else None,
     )
 
 
 def _mode(schema: Schema) -> int:
     text = schema.string("unixMode")
     bits = permission(schema)
-    if _OCTAL.fullmatch(text):
+    if text and _OCTAL.fullmatch(text):
         bits |= int(text, 8) & _SPECIAL_BITS
     return bits
 
