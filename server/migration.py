@@ -83,10 +83,10 @@ class Migration:
     def _report(self, progress: Progress) -> None:
         if progress.phase == "done":
             log.info("%s: %d blobs have moved and were read back", self._prefix, progress.blobs)
-            return
         for ref in progress.damaged[:20]:
             log.warning("%s: %s is damaged in the old store", self._prefix, ref)
-        log.warning("%s: %d damaged blobs could not move", self._prefix, progress.damaged_count)
+        if progress.damaged_count:
+            log.warning("%s: %d damaged blobs could not move", self._prefix, progress.damaged_count)
 
 
 def finisher(path: Path | None) -> Callable[[], None]:

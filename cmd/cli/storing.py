@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..errors import ConfigError, Corrupt, Unavailable
-from .common import Command, LazyGroup, Output, Session, json_flag
+from .common import Command, LazyGroup, Output, Session, json_flag, switch
 from .configuration import chosen_file
 
 if TYPE_CHECKING:
@@ -43,32 +43,41 @@ def storage() -> None:
 @click.argument("kind", type=click.Choice(sorted(KEYS)))
 @click.option("--to", "folder", metavar="DIR", help="Where to; else beside the old folder.")
 @click.option("--config", metavar="FILE", help="The server's configuration.")
+@switch("--leave-damaged", help="End also when blobs can't be read; they are named, and lost.")
 @json_flag
 @click.pass_obj
-def migrate(session: Session, kind: str, folder: str | None, config: str | None) -> None:
+def migrate(
+    session: Session, kind: str, folder: str | None, config: str | None, leave_damaged: bool
+) -> None:
     """Move all blobs to a store of another KIND. Run it again to go on where it was stopped.
 
     The server goes on serving; without one, the work is done here. Every blob is read back from
-    the new store before the configuration is changed. The old store is left as it is.
+    the new store before the configuration is changed. The old store is left as it is. Damaged
+    blobs are named, one a line, and make this a failure; with -leave-damaged after all has moved.
     """
     path = Path(chosen_file(config, os.environ))
-    old = begin(path, kind, folder)
+    old = begin(path, kind, folder, leave_damaged)
     url = running_server(session, path)
     tell = teller(session.output)
-    progress = follow(session, url, tell) if url else migrate_here(path, tell)
+    progress = follow(session, url, tell, leave_damaged) if url else migrate_here(path, tell)
     session.output.summary |= progress
-    if progress["phase"] != "done":
-        reason = f"{progress['damagedCount']} blobs can't be read there; both stores go on serving"
+    is_done = progress["phase"] == "done"
+    if progress["damagedCount"]:
+        after = "are left behind" if is_done else "both stores go on serving; see -leave-damaged"
+        reason = f"{progress['damagedCount']} blobs can't be read there; {after}"
         session.output.problem(Corrupt("migrate", old, reason))
         for ref in str_list(progress["damaged"]):
             session.output.result(ref, damaged=ref)
-        return
-    session.output.note(f"all blobs have moved and were read back; {path} names the new store")
-    session.output.note(f"you may delete the old store when you have a backup: {old}")
+    if is_done:
+        which = "all other" if progress["damagedCount"] else "all"
+        session.output.note(
+            f"{which} blobs have moved and were read back; {path} names the new store"
+        )
+        session.output.note(f"you may delete the old store when you have a backup: {old}")
 
 
-def begin(path: Path, kind: str, folder: str | None) -> Path:
-    """Ask for the migration in the configuration, unless it does so already.
+def begin(path: Path, kind: str, folder: str | None, leave_damaged: bool) -> Path:
+    """Ask for the migration in the configuration, as far as it does not do so already.
 
     Returns the folder of the old store.
     """
@@ -79,6 +88,8 @@ def begin(path: Path, kind: str, folder: str | None) -> Path:
         raise ConfigError("migrate", path, "it has no blobPath; see server/config/README.md")
     old = Path(str(values["blobPath"]))
     if "migration" in values:
+        if leave_damaged:
+            rewriting.leave_damaged(path)
         return old
     if kind_of(values) == kind:
         raise ConfigError("migrate", path, f"its store is of the kind {kind} already")
@@ -86,6 +97,8 @@ def begin(path: Path, kind: str, folder: str | None) -> Path:
     for rows in new.glob("migration-removed.*"):  # of an earlier migration, which has ended
         shutil.rmtree(rows) if rows.is_dir() else rows.unlink()
     rewriting.begin_migration(path, {"blobPath": str(new), **KEYS[kind]})
+    if leave_damaged:
+        rewriting.leave_damaged(path)
     return old
 
 
@@ -133,21 +146,36 @@ def status_of(session: Session, url: str) -> Mapping[str, object]:
 
 
 def follow(
-    session: Session, url: str, tell: Callable[[Mapping[str, object]], None]
+    session: Session,
+    url: str,
+    tell: Callable[[Mapping[str, object]], None],
+    leave_damaged: bool,
 ) -> dict[str, object]:
-    """Let the server begin, if it has not yet, and tell how far it is until it ends."""
-    if "migration" not in status_of(session, url):
-        from .connection import Connection
+    """Let the server begin, if it has not yet, and tell how far it is until it ends.
 
-        transport = Connection(session, url).transport
-        transport.request("POST", f"{transport.path_of('/status/')}restart", body=b"")
+    leave_damaged: "damaged" is not the end; a server that came to it reads the new configuration.
+    """
+    if "migration" not in status_of(session, url):
+        restart(session, url)
+    has_read_anew = False
     for progress in progresses(session, url):
         tell(progress)
-        if progress["phase"] in ("done", "damaged"):
+        if progress["phase"] == "damaged" and leave_damaged:
+            if not has_read_anew:
+                restart(session, url)
+            has_read_anew = True
+        elif progress["phase"] in ("done", "damaged"):
             return progress
         if progress.get("failure"):
             session.output.note(f"the server waits: {progress['failure']}")
     raise AssertionError  # the loop has no other end
+
+
+def restart(session: Session, url: str) -> None:
+    from .connection import Connection
+
+    transport = Connection(session, url).transport
+    transport.request("POST", f"{transport.path_of('/status/')}restart", body=b"")
 
 
 def progresses(session: Session, url: str) -> Iterator[dict[str, object]]:

@@ -24,7 +24,7 @@ class Progress(NamedTuple):
     """How far a migration has come. Each phase begins anew after a restart.
 
     phase: "copying", "verifying", "done", or "damaged": all is done but for blobs that can be read
-    in neither store.
+    in neither store. Where these are to be left behind, that is "done" too.
     """
 
     phase: str
@@ -55,22 +55,29 @@ class Migrating(Overlay):
     old store keeps it. After `migrate` says "done" the new store alone is what this one was.
     """
 
-    def __init__(self, old: Storage, new: Storage, removed: KeyValue) -> None:
-        """removed: rows for this migration alone; closed with it."""
+    def __init__(
+        self, old: Storage, new: Storage, removed: KeyValue, *, leave_damaged: bool = False
+    ) -> None:
+        """removed: rows for this migration alone; closed with it.
+
+        leave_damaged: blobs that can be read in neither store are named, and end nothing.
+        """
         super().__init__(old, new, removed)
         self._rows = removed
         self._copies = threading.Lock()
         self._is_done = False
+        self._leave_damaged = leave_damaged
         # A removal that a crash cut short: the row is there, and perhaps the new copy as well.
         new.remove(Ref.trusted(key.decode()) for key, _ in removed.find())
 
     @classmethod
     def from_config(cls, args: Mapping[str, object], resolve: Callable[[str], Storage]) -> Self:
-        """Arguments: from, to, removed (a sorted store)."""
+        """Arguments: from, to, removed (a sorted store), leaveDamaged."""
         with Options("storage-migrate", args) as options:
             old, new = options.string("from"), options.string("to")
             rows = options.table("removed")
-        return cls(resolve(old), resolve(new), open_kv(rows))
+            leave_damaged = options.boolean("leaveDamaged", False)
+        return cls(resolve(old), resolve(new), open_kv(rows), leave_damaged=leave_damaged)
 
     def remove(self, refs: Iterable[Ref]) -> None:
         """Waits for the batch that is being copied: it could bring a removed blob back."""
@@ -93,8 +100,8 @@ class Migrating(Overlay):
         progress = Progress("verifying")
         for progress in self._verified():
             tell(progress)
-        progress = progress._replace(phase="damaged" if progress.damaged_count else "done")
-        self._is_done = progress.phase == "done"
+        self._is_done = self._leave_damaged or not progress.damaged_count
+        progress = progress._replace(phase="done" if self._is_done else "damaged")
         tell(progress)
         return progress
 

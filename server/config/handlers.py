@@ -59,7 +59,7 @@ SHAPES: Final[dict[str, Shape]] = {
         "storage-shard": "@backends",
         "storage-union": "@subsets",
         "storage-overlay": "@lower @upper deleted?",
-        "storage-migrate": "@from @to removed",
+        "storage-migrate": "@from @to removed leaveDamaged?",
         "storage-proxycache": "@origin @cache maxCacheBytes? eviction? accounting?",
         "storage-namespace": "inventory @storage",
         "storage-placed": "@backends policy? copies? weights? tiers? folders? reserveBytes?",

@@ -56,6 +56,9 @@ KEYS: Final = TEXTS | SWITCHES | TABLES | {"replicateTo"}
 MIGRATION: Final = frozenset({"blobPath", "packBlobs", "packLoose", "packRelated"})
 """The keys of the table `migration`: where the blobs are moving to."""
 
+LEAVE_DAMAGED: Final = "leaveDamaged"
+"""A further switch of that table: blobs that can't be read don't keep the migration from ending."""
+
 _APP = frozenset(["apiHost", "backendURL", "httpsCert", "httpsKey", "listen", "program"])
 PUBLISH: Final = _APP | {"cacheRoot", "camliRoot", "goTemplate", "sourceRoot"}
 SCANCAB: Final = _APP | {"auth", "prefix"}
@@ -104,7 +107,7 @@ def check(high: Mapping[str, object], name: str) -> None:
     migration = high.get("migration") or {}
     assert isinstance(migration, Mapping)
     for key, value in migration.items():
-        if key not in MIGRATION:
+        if key not in MIGRATION | {LEAVE_DAMAGED}:
             subject = f'"migration.{key}" in file "{name}"{hint(key, MIGRATION)}'
             raise ConfigError("unknown high-level configuration parameter:", subject)
         _check_type(name, key, value)
@@ -121,7 +124,7 @@ def _check_type(name: str, key: str, value: object) -> None:
         return
     if key in TEXTS:
         wanted, fits = "text", isinstance(value, str)
-    elif key in SWITCHES:
+    elif key in SWITCHES or key == LEAVE_DAMAGED:
         wanted, fits = "true or false", isinstance(value, bool)
     elif key in TABLES:
         wanted, fits = "a table", isinstance(value, Mapping)

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .apps import add_apps
-from .high_keys import MIGRATION, refuse
+from .high_keys import LEAVE_DAMAGED, MIGRATION, refuse
 from .remotes import add_remotes
 
 INDEX_FILES: Final = {"sqlite": "sqlite", "kvIndexFile": "kv", "levelDB": "leveldb"}
@@ -283,8 +283,9 @@ class Conversion:
                         args[key] = _renamed(args[key], name)
         self.prefixes |= new.prefixes
         rows = self.sorted_store("migration", posixpath.join(new.blob_path, "migration-removed"))
-        args = {"from": "/bs-old/", "to": "/bs-new/", "removed": rows}
-        self.add("/bs/", "storage-migrate", args)
+        both = {"from": "/bs-old/", "to": "/bs-new/", "removed": rows}
+        leave = {LEAVE_DAMAGED: True} if settings.get(LEAVE_DAMAGED) else {}
+        self.add("/bs/", "storage-migrate", both | leave)
 
     def add_blobpacked(self, prefix: str, loose: str, packed: str, folder: str) -> None:
         store = self.sorted_store("blobpacked", posixpath.join(folder, "packindex"))

@@ -12,7 +12,7 @@ from typing import Final
 
 from ...errors import ConfigError
 from . import private, syntax
-from .high_keys import MIGRATION
+from .high_keys import LEAVE_DAMAGED, MIGRATION
 
 _TABLE: Final = re.compile(r"\s*\[")
 _HEAD: Final = re.compile(r"\s*\[migration\]\s*(#.*)?")
@@ -35,6 +35,19 @@ def begin_migration(path: Path, settings: Mapping[str, str | bool]) -> None:
     _write(path, text + table, {**values, "migration": dict(settings)})
 
 
+def leave_damaged(path: Path) -> None:
+    """Let the migration that is under way end without blobs that can't be read."""
+    text, values = _read(path)
+    table = values.get("migration")
+    assert isinstance(table, dict)
+    if table.get(LEAVE_DAMAGED) is True:
+        return
+    lines = text.splitlines(keepends=True)
+    head = next((at for at, line in enumerate(lines) if _HEAD.fullmatch(line.rstrip())), len(lines))
+    lines.insert(head + 1, f"{LEAVE_DAMAGED} = true\n")
+    _write(path, "".join(lines), {**values, "migration": {**table, LEAVE_DAMAGED: True}})
+
+
 def finish_migration(path: Path) -> None:
     """Let the keys of the table take the place of the old ones. Raises ConfigError.
 
@@ -44,6 +57,7 @@ def finish_migration(path: Path) -> None:
     settings = values.pop("migration", None)
     if not isinstance(settings, dict):
         return
+    settings.pop(LEAVE_DAMAGED, None)
     kept = {key: value for key, value in values.items() if key not in MIGRATION}
     new = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     lines: list[str] = []

@@ -117,6 +117,16 @@ def test_a_damaged_blob_is_named_and_the_migration_does_not_end() -> None:
     assert store.migrate(silent).phase == "done"
 
 
+def test_damaged_blobs_may_be_left_behind() -> None:
+    victim = list(blobs(20))[7]
+    old, new, rows = Damaging(victim), Memory(), MemoryKeyValue()
+    receive_many(old, blobs(20).items())
+    with Migrating(old, new, rows, leave_damaged=True) as store:
+        progress = store.migrate(silent)
+    assert (progress.phase, progress.damaged, progress.damaged_count) == ("done", (victim,), 1)
+    assert contents(new) == {ref: data for ref, data in blobs(20).items() if ref != victim}
+
+
 class Flipping(Memory):
     """Damages the first copy of one blob."""
 

@@ -72,6 +72,11 @@ class Home:
     def auth(self) -> str:
         return str(tomllib.loads(self.config.read_text())["auth"])
 
+    def storage(self, server: Server) -> Storage:
+        """What the server serves, as a store."""
+        args = {"url": f"{server.url}/bs/", "auth": self.auth}
+        return open_storage("remote", args, lambda _: Memory())
+
     def copied_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.new.glob("pack-*.blobs"))
 
@@ -126,10 +131,8 @@ def run(folder: Path, seed: int, count: int, kills: int = 2) -> Verdict:
     if (values["blobPath"], "migration" in values) != (str(home.new), False):
         problems.append(f"{home.config} does not name the new store alone")
     expected = before | clients.stored
-    with home.machine.serving() as again:
-        args = {"url": f"{again.url}/bs/", "auth": home.auth}
-        with open_storage("remote", args, lambda _: Memory()) as served:
-            found = blobs_of(served)
+    with home.machine.serving() as again, home.storage(again) as served:
+        found = blobs_of(served)
     problems += lost(expected, found)
     # What is more: the server's public key, and what a kill left without an acknowledgement.
     if len(found) - len(expected) > 1 + 20 * kills:

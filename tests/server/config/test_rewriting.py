@@ -7,7 +7,7 @@ import pytest
 
 from peatkeep.errors import ConfigError
 from peatkeep.server.config.high_keys import MIGRATION
-from peatkeep.server.config.rewriting import begin_migration, finish_migration
+from peatkeep.server.config.rewriting import begin_migration, finish_migration, leave_damaged
 
 USUAL = """\
 # A comment.
@@ -53,6 +53,17 @@ def test_at_the_end_only_the_place_of_the_blobs_is_another(file: Path) -> None:
     }
     assert "# A comment." in file.read_text()
     assert oct(file.stat().st_mode)[-3:] == "600"
+
+
+def test_a_migration_under_way_may_leave_damaged_blobs_behind(file: Path) -> None:
+    begin_migration(file, NEW)
+    leave_damaged(file)
+    leave_damaged(file)  # again: nothing happens
+    table = tomllib.loads(file.read_text())["migration"]
+    assert table == {**NEW, "leaveDamaged": True}
+    finish_migration(file)
+    assert "leaveDamaged" not in file.read_text()
+    assert NEW.items() <= tomllib.loads(file.read_text()).items()
 
 
 def test_at_the_end_no_key_of_the_old_store_is_left(file: Path) -> None:
