@@ -97,6 +97,7 @@ def claims(session: Session, permanode: str, attr: str) -> None:
 @click.option("--limit", type=int, default=0, help="At most so many results.")
 @click.option("--continue", "token", default="", help="Go on from this token of a former search.")
 @switch("--describe", help="Describe the results, too.")
+@switch("--files", help="Words that files have in them or in their names, also files in folders.")
 @switch("--rawquery", help="The query is a whole SearchQuery in JSON.")
 @switch("--1", "bare", help="Print refs only, one a line.")
 @server_flag
@@ -108,6 +109,7 @@ def search(
     limit: int,
     token: str,
     describe: bool,
+    files: bool,
     rawquery: bool,
     bare: bool,
 ) -> None:
@@ -127,14 +129,20 @@ def search(
     text = (sys.stdin.read() if query == "-" else query).strip()
     if not text:
         raise click.UsageError("the query is empty")
-    request = raw_query(text) if rawquery else search_query(text)
+    if rawquery and files:
+        raise click.UsageError("--rawquery and --files exclude each other")
+    # Only for servers that keep texts: Perkeep's refuse members that they do not know.
+    looks_at_texts = files or (not rawquery and _TEXT.search(text) is not None)
+    if files:
+        request: dict[str, object] = {"constraint": {"file": {}, "text": text}}
+    else:
+        request = raw_query(text) if rawquery else search_query(text)
     request |= {"limit": limit} if limit else {}
     request |= {"continue": token} if token else {}
     request |= {"describe": {"blobref": None, "at": None}} if describe else {}
     as_table = session.output.is_terminal and not (bare or describe or rawquery)
-    request |= {"describe": DESCRIBE_FOUND} if as_table else {}
-    # Only for servers that keep texts: Perkeep's refuse members that they do not know.
-    request |= {"snippets": True} if _TEXT.search(text) and not (bare or rawquery) else {}
+    request |= {"describe": DESCRIBE_FOUND | ({"paths": True} if files else {})} if as_table else {}
+    request |= {"snippets": True} if looks_at_texts and not bare else {}
     try:
         answer = Connection(session).search("query", body=compact(request))
     except Unavailable as error:
@@ -190,7 +198,7 @@ def biggest(session: Session, limit: int) -> None:
         "constraint": {"dir": {}},
         "sort": "-size",
         "limit": limit,
-        "describe": {"depth": 1, "sizes": True},
+        "describe": {"depth": 1, "sizes": True, "paths": True},
     }
     answer = Connection(session).search("query", body=compact(request))
     if session.output.is_terminal:

@@ -83,7 +83,7 @@ def found_rows(answer: Mapping[str, object]) -> Iterator[Row]:
         attributes = _table(permanode, "attr")
         content = _table(meta, _first(attributes, "camliContent"))
         file = _table(content, "file") or _table(content, "dir") or _table(entry, "file")
-        name = _first(attributes, "title") or str(file.get("fileName", ""))
+        name = _first(attributes, "title") or str(entry.get("path") or file.get("fileName", ""))
         moment = (
             file.get("dated")
             or file.get("time")
@@ -103,7 +103,7 @@ def big_rows(answer: Mapping[str, object]) -> Iterator[Row]:
         entry = _table(meta, ref)
         tree = _table(entry, "tree")
         counts = (str(tree.get(name, "")) for name in ("files", "dirs"))
-        name = str(_table(entry, "dir").get("fileName", ""))
+        name = str(entry.get("path") or _table(entry, "dir").get("fileName", ""))
         yield _megabytes(tree.get("size")), *counts, name, ref
 
 

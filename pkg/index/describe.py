@@ -43,6 +43,7 @@ class DescribeRequest(NamedTuple):
     """depth: at least 1. max_dir_children: of each directory. at_ns: None for now.
 
     rules: parents before children. sizes: whether to tell what is below directories.
+    paths: whether to tell in which folders files and directories are.
     """
 
     refs: tuple[Ref, ...]
@@ -51,6 +52,7 @@ class DescribeRequest(NamedTuple):
     at_ns: int | None = None
     rules: tuple[Rule, ...] = ()
     sizes: bool = False
+    paths: bool = False
 
 
 def describe(view: View, request: DescribeRequest) -> Json:
@@ -162,6 +164,8 @@ class _Walk:
             _add_file(self._view, ref, description)
         elif meta.camli_type == "directory":
             self._add_directory(ref, description)
+        if self._request.paths and ("file" in description or "dir" in description):
+            description["path"] = self._view.path(ref)
 
     def _add_directory(self, ref: Ref, description: Json) -> None:
         info = self._view.file_info(ref)

@@ -122,16 +122,14 @@ def describe_by_json(value: object) -> DescribeRequest:
     if single is not None:
         refs.append(_ref(single))
     most = _number(members.get("maxdirchildren"))
-    sizes = members.get("sizes")
-    if sizes is not None and not isinstance(sizes, bool):
-        raise _wrong("sizes")
     return DescribeRequest(
         tuple(refs),
         _depth(_number(members.get("depth"))),
         most if 0 < most <= MAX_DIR_CHILDREN else USUAL_DIR_CHILDREN,
         _time_ns(members.get("at")),
         tuple(_rules(members.get("rules"))),
-        sizes is True,
+        _flag(members, "sizes"),
+        _flag(members, "paths"),
     )
 
 
@@ -150,10 +148,7 @@ def _rules(value: object) -> list[Rule]:
         members = _members({} if item is None else item)
         names = tuple(_text(name) for name in _list(members.get("attrs")))
         node_type = _text(members.get("ifcamlinodetype"))
-        is_root = members.get("ifresultroot")
-        if is_root is not None and not isinstance(is_root, bool):
-            raise _wrong("ifResultRoot")
-        rules.append(Rule(names, is_root is True, node_type, parent))
+        rules.append(Rule(names, _flag(members, "ifResultRoot"), node_type, parent))
         pending += [(inner, len(rules) - 1) for inner in _list(members.get("rules"))]
     return rules
 
@@ -185,6 +180,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise _wrong("into a string")
     return value
+
+
+def _flag(members: Mapping[str, Any], name: str) -> bool:
+    value = members.get(name.lower())
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(name)
+    return value is True
 
 
 def _number(value: object) -> int:

@@ -26,6 +26,9 @@ from .rows import (
 )
 from .trees import BIG, Tree, parse_tree, tree_key
 
+MOST_FOLDERS: Final = 100
+"""In a path; damaged rows could lead in a circle."""
+
 _PART_NUMBER_SIZE: Final = len("|00000")
 
 
@@ -226,6 +229,20 @@ class View:
         """Yield the `file` blobs with this content, in ref order."""
         for key, _ in self._rows.prefixed(f"wholetofile|{whole_ref}|".encode()):
             yield Ref.trusted(key.decode().rpartition("|")[2])
+
+    def path(self, ref: Ref) -> str:
+        """Names of the folders around a file or directory, and its own, joined by `/`.
+
+        Of several folders around it the first by ref; at most MOST_FOLDERS.
+        """
+        names: list[str] = []
+        place: Ref | None = ref
+        while place is not None and len(names) < MOST_FOLDERS:
+            info = self.file_info(place)
+            names.append("" if info is None else info.name.decode("utf-8", "replace"))
+            row = next(self._rows.prefixed(f"pk|parent|{place}|".encode()), None)
+            place = None if row is None else Ref.trusted(row[0].decode().rpartition("|")[2])
+        return "/".join(reversed(names))
 
     def tree(self, directory: str) -> Tree | None:
         """What is below a directory, as far as it has been counted."""

@@ -16,6 +16,7 @@ from peatkeep.cli.showing import (
 )
 from peatkeep.errors import Unavailable
 from tests.e2e.machine import BIN, Machine
+from tests.waiting import wait_until
 
 NODE, FILE, DATA = (f"sha224-{digit * 56}" for digit in "123")
 ANSWER = {
@@ -128,6 +129,9 @@ def test_a_terminal_gets_tables_and_a_pipe_gets_json(tmp_path: Path) -> None:
         assert "  camliType" in on_a_terminal(machine, "pk", "describe", node)
         assert "add-attribute" in on_a_terminal(machine, "pk", "claims", node)
         assert "1      0" in on_a_terminal(machine, "pk", "biggest")
+        # Texts are read a moment after they were stored.
+        search = ("pk", "search", "--files", "one")
+        wait_until(lambda: "letters/one" in on_a_terminal(machine, *search))
         assert "nothing found" in on_a_terminal(machine, "pk", "search", "tag:none")
 
 

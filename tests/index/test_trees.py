@@ -6,6 +6,7 @@ import pytest
 
 from peatkeep.blob import Ref
 from peatkeep.index import trees
+from peatkeep.index.describe import DescribeRequest, describe
 from peatkeep.index.trees import BIG, GROWN, MAX_HEIGHT, Tree
 from tests.index.corpus import Blob, World, shuffled
 from tests.index.make import blob, directory, file, part, schema, static_set
@@ -115,6 +116,11 @@ def test_the_biggest_directories_come_first_and_are_described() -> None:
     assert refs_of(answer) == [root, inner]
     told = answer.body["description"]["meta"][root]["tree"]
     assert told == {"size": 403, "files": 3, "dirs": 1}
+    request = DescribeRequest((blobs[2][0], inner), paths=True)
+    meta = describe(world.index.view, request)["meta"]
+    paths = [entry["path"] for entry in meta.values() if "path" in entry]
+    assert {path for path in paths if path.endswith("b")} == {"root/b"}
+    assert {path for path in paths if path.endswith("a")} <= {"root/a", "root/b/a"}
     named = {"dir": {"fileName": {"equals": "b"}}}
     assert refs_of(ask({"constraint": named, "sort": "-size"}, world)) == [inner]
 
