@@ -285,7 +285,7 @@ class Conversion:
         rows = self.sorted_store("migration", posixpath.join(new.blob_path, "migration-removed"))
         both = {"from": "/bs-old/", "to": "/bs-new/", "removed": rows}
         leave = {LEAVE_DAMAGED: True} if settings.get(LEAVE_DAMAGED) else {}
-        self.add("/bs/", "storage-migrate", both | leave)
+        self.add("/bs/", "storage-migrate", {**both, **leave})
 
     def add_blobpacked(self, prefix: str, loose: str, packed: str, folder: str) -> None:
         store = self.sorted_store("blobpacked", posixpath.join(folder, "packindex"))
