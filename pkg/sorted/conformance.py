@@ -24,6 +24,16 @@ def keys(kv: KeyValue, start: bytes = b"", end: bytes = b"") -> list[bytes]:
 class KeyValueSuite:
     """Subclass it and give a `kv` fixture: an empty store, closed afterwards."""
 
+    def test_many_rows_are_written_in_bulk(self, kv: KeyValue) -> None:
+        kv.set(b"before", b"1")
+        with kv.bulk():
+            batch = Batch()
+            batch.set(b"within", b"2")
+            kv.commit(batch, durable=False)
+            assert [key for key, _ in kv.find()] == [b"before", b"within"]
+        kv.set(b"behind", b"3")
+        assert list(kv.find()) == [(b"before", b"1"), (b"behind", b"3"), (b"within", b"2")]
+
     def test_a_new_store_is_empty(self, kv: KeyValue) -> None:
         assert list(kv.find()) == []
         assert kv.get(b"a") is None

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, Self
 
 from ..errors import Invalid, TooLarge
@@ -62,6 +63,15 @@ class KeyValue(ABC):
     def close(self) -> None:
         """Give back locks and files."""
 
+    @contextmanager
+    def bulk(self) -> Iterator[None]:
+        """Around very many commits that need not be durable: an engine may take more memory.
+
+        Others may read and write meanwhile, but a find that is under way at the beginning or at
+        the end of it may be cut off by Unavailable.
+        """
+        yield
+
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The rows that are there, by key."""
         found = {}
@@ -107,9 +117,14 @@ def check_row(key: bytes, value: bytes) -> None:
     if len(value) > MAX_VALUE_SIZE:
         raise TooLarge("set", key[:60], f"value of {len(value)} bytes is over {MAX_VALUE_SIZE}")
     for part in (key, value):
-        try:
-            part.decode()
-        except UnicodeDecodeError:
-            raise Invalid("set", key[:60], "not valid UTF-8") from None
+        if not part.isascii():
+            _check_utf8(key, part)
         if b"\0" in part:
             raise Invalid("set", key[:60], "contains NUL")
+
+
+def _check_utf8(key: bytes, part: bytes) -> None:
+    try:
+        part.decode()
+    except UnicodeDecodeError:
+        raise Invalid("set", key[:60], "not valid UTF-8") from None

@@ -43,6 +43,9 @@ _PASSING: Final = tuple(
 """Failures that pass, in LevelDB's words; of any other nobody knows what the disk still holds."""
 
 _LOG_BYTES: Final = 4 << 20
+_BULK_LOG_BYTES: Final = 16 << 20
+"""What LevelDB sorts in memory before it writes a table; it may have two of them in hand."""
+
 _LOGS_ON_DISK: Final = 32
 
 _SPARE_BYTES: Final = 64 << 10
@@ -68,6 +71,7 @@ class LevelDBKeyValue(KeyValue):
         self._inside: list[None] = []  # an entry for each read that LevelDB is busy with
         self._is_stuck = self._is_closed = False
         self._failure = ""
+        self._log_bytes = _LOG_BYTES
         try:
             self._db = self._open()
         except BaseException:
@@ -86,9 +90,9 @@ class LevelDBKeyValue(KeyValue):
             )
 
     def _buffer_bytes(self) -> int:
-        """How long the log gets: LevelDB's own 4 MiB, less on a very small file system."""
+        """How long the log gets: by LevelDB's own rule 4 MiB; less on a small file system."""
         try:
-            return min(_LOG_BYTES, size_bytes(self._folder) // _LOGS_ON_DISK)
+            return min(self._log_bytes, size_bytes(self._folder) // _LOGS_ON_DISK)
         except OSError as error:
             raise _os_error(error, self._folder) from error
 
@@ -219,6 +223,21 @@ class LevelDBKeyValue(KeyValue):
             time.sleep(_LOOK_AGAIN_S)
         if db is not None:
             db.close()
+
+    @contextmanager
+    def bulk(self) -> Iterator[None]:
+        """With longer logs, whose rows are merged less often: half the work for many rows."""
+        self._resize_log(_BULK_LOG_BYTES)
+        try:
+            yield
+        finally:
+            self._resize_log(_LOG_BYTES)
+
+    def _resize_log(self, size_bytes: int) -> None:
+        with self._writing:
+            self._log_bytes = size_bytes
+            if not (self._failure or self._is_closed):
+                self._open_anew()
 
     def wipe(self) -> None:
         page = Batch()
