@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from typing import Final
 
 from ..blob import Fetcher, Ref
@@ -26,16 +27,58 @@ _TEXTS: Final = frozenset(
 )
 
 
-def text_of(blobs: Fetcher, file: Ref, mime: str, size: int) -> str:
-    """What can be read in a file; "" for one without text, or that can't be read."""
-    is_text = mime.startswith("text/") or mime in _TEXTS
-    if not is_text and (mime != PDF or size > PDF_BYTES):
-        return ""
-    try:
-        data = FileReader(blobs, file).read(0, min(size, TEXT_BYTES if is_text else PDF_BYTES))
-    except StoreError:
-        return ""
-    return _decoded(data, strict=not mime) if is_text else _of_pdf(data)
+class TextReader:
+    """Reads texts, one at a time, until it is stopped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
+    def text_of(self, blobs: Fetcher, file: Ref, mime: str, size: int) -> str:
+        """What can be read in a file; "" for one without text, or that can't be read."""
+        is_text = mime.startswith("text/") or mime in _TEXTS
+        if not is_text and (mime != PDF or size > PDF_BYTES):
+            return ""
+        try:
+            data = FileReader(blobs, file).read(0, min(size, TEXT_BYTES if is_text else PDF_BYTES))
+        except StoreError:
+            return ""
+        return _decoded(data, strict=not mime) if is_text else self._of_pdf(data)
+
+    def stop(self) -> None:
+        """Give up what is being read, from another thread; nothing is read from now on."""
+        with self._lock:
+            self._is_stopped = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _of_pdf(self, data: bytes) -> str:
+        """Hostile files are common: whatever the reader does to itself, it does alone."""
+        try:
+            process = self._started()
+        except OSError:
+            return ""
+        if process is None:
+            return ""
+        with process:
+            try:
+                text, _ = process.communicate(data, WAIT_S)
+            except (OSError, subprocess.TimeoutExpired):
+                process.kill()
+                return ""
+            finally:
+                with self._lock:
+                    self._process = None
+        return text.decode("utf-8", "replace") if process.returncode == 0 else ""
+
+    def _started(self) -> "subprocess.Popen[bytes] | None":
+        command = [sys.executable, "-m", __name__]
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        with self._lock:
+            if not self._is_stopped:
+                self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null)
+            return self._process
 
 
 def _decoded(data: bytes, *, strict: bool) -> str:
@@ -48,16 +91,6 @@ def _decoded(data: bytes, *, strict: bool) -> str:
     # The last character may be cut, if so much is there.
     whole = text[:-1] if len(data) == TEXT_BYTES else text
     return "" if strict and "\ufffd" in whole else text
-
-
-def _of_pdf(data: bytes) -> str:
-    """Hostile files are common: whatever the reader does to itself, it does alone."""
-    command = [sys.executable, "-m", __name__]
-    try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=WAIT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
 
 
 def _limit() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from ..blob import Ref
 from ..errors import StoreError
 from .corpus import Corpus
-from .filetext import text_of
+from .filetext import TextReader
 from .fulltext import Document, FullText, Texts
 from .index import Index
 
@@ -50,6 +50,7 @@ class TextKeeper:
         self.texts: Final = texts
         self._index = index
         self._corpus = Corpus(index.view)
+        self._reader = TextReader()
         self._changed: set[Ref] | None = None  # None: all
         self._wake = threading.Condition()
         self._is_stopping = False
@@ -67,6 +68,7 @@ class TextKeeper:
         with self._wake:
             self._is_stopping = True
             self._wake.notify_all()
+        self._reader.stop()
         if self._thread.is_alive():
             self._thread.join()
         self._index.view.texts = None
@@ -119,13 +121,14 @@ class TextKeeper:
 
     def _documents(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Document | None]]:
         for ref in refs:
-            if self._is_stopping:  # the next start finds what is not there
-                return
             meta = self._index.view.meta(ref)
             if meta is not None and meta.camli_type == "permanode":
                 yield ref, self._of_permanode(ref)
             elif meta is not None and meta.camli_type == "file":
-                yield ref, self._of_file(ref)
+                document = self._of_file(ref)
+                if self._is_stopping:  # perhaps given up: the next start reads what is not there
+                    return
+                yield ref, document
 
     def _of_permanode(self, ref: Ref) -> Document | None:
         snapshot = self._corpus.snapshot(ref)
@@ -145,7 +148,7 @@ class TextKeeper:
         info = self._index.view.file_info(ref)
         if info is None:
             return Document()
-        text = text_of(self._index.blobs, ref, info.mime, info.size)
+        text = self._reader.text_of(self._index.blobs, ref, info.mime, info.size)
         return Document("", info.name.decode("utf-8", "replace"), text)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from peatkeep.blob import Ref
 from peatkeep.errors import Invalid
-from peatkeep.index.filetext import text_of
+from peatkeep.index.filetext import TextReader
 from peatkeep.index.fulltext import Document, FullText
 from peatkeep.index.textkeeper import TextKeeper
 from peatkeep.search.endpoint import answer_query
@@ -113,7 +115,7 @@ def test_the_text_of_a_file(content: bytes, mime: str, wanted: str) -> None:
     chunk = blob(content)
     made = file([part(chunk)])
     world.add([chunk, made])
-    assert text_of(world.index.blobs, made[0], mime, len(content)).strip() == wanted
+    assert TextReader().text_of(world.index.blobs, made[0], mime, len(content)).strip() == wanted
 
 
 # -- following an index ---------------------------------------------------------------------------
@@ -184,3 +186,28 @@ def test_large_texts_are_written_one_by_one(tmp_path: Path) -> None:
         assert len(keeper.texts.find("word")) == 4
     finally:
         keeper.stop()
+
+
+def test_a_reader_that_is_stopped_gives_up_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk = blob(pdf("Peat"))
+    made = file([part(chunk)])
+    world = World()
+    world.add([chunk, made])
+    reader, begun = TextReader(), threading.Event()
+    start = subprocess.Popen
+
+    def endless(*_: object, **streams: int) -> "subprocess.Popen[bytes]":
+        process = start([sys.executable, "-c", "import time; time.sleep(600)"], **streams)
+        begun.set()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", endless)
+    read: list[str] = []
+    ask = (world.index.blobs, made[0], "application/pdf", len(chunk[1]))
+    thread = threading.Thread(target=lambda: read.append(reader.text_of(*ask)))
+    thread.start()
+    assert begun.wait(GUARD_S)
+    reader.stop()
+    thread.join(GUARD_S)
+    assert read == [""]
+    assert reader.text_of(*ask) == ""
