@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+import zstandard
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
@@ -231,8 +232,34 @@ def test_a_blob_that_shrinks_travels_compressed_to_who_can_unpack_it(
     assert plain.data == noise
 
 
-def test_compressed_bytes_that_are_none_are_refused(client: StreamClient) -> None:
-    request = client.machine.put(Ref.of(b"x" * 100), b"no zstd", size=100, packed=True)
+def packed(size: int, *, tells_size: bool = True) -> bytes:
+    """One frame that unpacks to zeros."""
+    made = zstandard.ZstdCompressor(write_content_size=tells_size)
+    if tells_size:
+        return made.compress(bytes(size))
+    open_end = made.compressobj()
+    return open_end.compress(bytes(size)) + open_end.flush()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no zstd",
+        packed(100_000)[:-1],
+        packed(99_999),
+        packed(99_999, tells_size=False),
+        packed(100_001, tells_size=False),
+        packed(200_000_000),  # which nobody may unpack to find out
+        packed(200_000_000, tells_size=False),
+        packed(50_000) + packed(50_000),
+        packed(100_000) + b"more",
+    ],
+    ids=len,
+)
+def test_compressed_bytes_that_are_not_what_they_say_are_refused(
+    client: StreamClient, data: bytes
+) -> None:
+    request = client.machine.put(Ref.of(bytes(100_000)), data, size=100_000, packed=True)
     failed = client.settle([request])[request]
     assert failed is not None
     assert failed.code == Code.MISMATCH
