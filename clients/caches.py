@@ -26,6 +26,10 @@ KEPT_FILES: Final = 5
 KEPT_S: Final = 30 * 24 * 3600
 BUSY_WAIT_S: Final = 5.0
 FLUSH_ROWS: Final = 2000
+KEPT_BLOBS: Final = 100_000
+"""As many blobs are kept in memory, where the file has no others: that spares asking it for each
+blob, of which most are new on the first day."""
+
 FLUSH_S: Final = 2.0
 """What is new is written after so many rows or seconds: so much is sent again after a kill."""
 
@@ -71,16 +75,21 @@ class UploadCache:
         self._path = path
         self._lock = threading.Lock()
         self._new_blobs: set[Ref] = set()
+        self._written_blobs: set[Ref] | None = None  # all that there are in the file, if these few
         self._new_files: dict[tuple[bytes, str], dict[bytes, Remembered]] = {}
         self._new_count = 0
         self._flushed_s = time.monotonic()
         self._database = _open(path)
+        if not self._rows("SELECT 1 FROM have LIMIT 1", ()):
+            self._written_blobs = set()
 
     def has(self, ref: Ref) -> bool:
         """Whether the server is known to have this blob."""
         with self._lock:
             if ref in self._new_blobs:
                 return True
+            if self._written_blobs is not None:
+                return ref in self._written_blobs
             return bool(self._rows("SELECT 1 FROM have WHERE ref = ?", (ref,)))
 
     def folder(self, path: bytes, form: str) -> Mapping[bytes, Remembered]:
@@ -116,6 +125,7 @@ class UploadCache:
         """Drop everything: the server lost blobs that it had acknowledged."""
         with self._lock:
             self._new_blobs.clear()
+            self._written_blobs = set()
             self._new_files.clear()
             self._write("DELETE FROM have", [()])
             self._write("DELETE FROM file", [()])
@@ -147,6 +157,7 @@ class UploadCache:
         ]
         # Blobs first: should this end between the two, a file is put again for nothing.
         if blobs and self._write("INSERT OR IGNORE INTO have VALUES (?)", blobs):
+            self._keep_written()
             self._new_blobs.clear()
         if files and self._write(
             "INSERT OR REPLACE INTO file (folder, form, name, state, ref, whole)"
@@ -155,6 +166,13 @@ class UploadCache:
         ):
             self._new_files.clear()
             self._new_count = 0
+
+    def _keep_written(self) -> None:
+        if self._written_blobs is None:
+            return
+        self._written_blobs |= self._new_blobs
+        if len(self._written_blobs) > KEPT_BLOBS:
+            self._written_blobs = None
 
     def _rows(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:

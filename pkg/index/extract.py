@@ -32,7 +32,7 @@ from .rows import (
     utf8,
     value_row,
 )
-from .sources import Source
+from .sources import FileSource
 
 MAX_CHILDREN: Final = 1_000_000
 """Members of a directory that are indexed; one with more has no rows."""
@@ -68,7 +68,7 @@ def subjects(outcome: Outcome) -> Iterator[Ref]:
             yield Ref.trusted(key.split(b"|", 2)[1].decode())
 
 
-def extract(ref: Ref, data: bytes, blobs: Source, zone: tzinfo) -> Outcome:
+def extract(ref: Ref, data: bytes, blobs: FileSource, zone: tzinfo) -> Outcome:
     """Read a blob, and what it depends on from `blobs`.
 
     zone: of dates in pictures without a place. Raises Unavailable and its like, never for
@@ -90,10 +90,11 @@ def extract(ref: Ref, data: bytes, blobs: Source, zone: tzinfo) -> Outcome:
 class _Tracker:
     """Remembers the first blob that could not be had."""
 
-    __slots__ = ("_blobs", "lacking")
+    __slots__ = ("_blobs", "begun", "lacking")
 
-    def __init__(self, blobs: Source) -> None:
+    def __init__(self, blobs: FileSource) -> None:
         self._blobs = blobs
+        self.begun = blobs.begun
         self.lacking: Ref | None = None
 
     def fetch(self, ref: Ref) -> bytes:

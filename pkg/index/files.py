@@ -1,8 +1,8 @@
 """Rows of a file: size, name, kind, digest of the content, times, and facts of media."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import tzinfo
+from itertools import chain
 from typing import Final
 
 from ..blob import Ref
@@ -19,7 +19,7 @@ from .media.tiff import ASCII, UNDEFINED, Rational, Tag
 from .media.zones import zone_at
 from .mime import FILE_HEAD_SIZE, sniff
 from .rows import FileInfo, Row, dated_row, esc, file_info_row
-from .sources import Source
+from .sources import FileSource
 
 MAX_HOLE_SIZE: Final = 16 * 1024**3
 """Bytes of a file that no blob holds: 11 s of hashing. A file with more is refused."""
@@ -33,7 +33,7 @@ _ZEROS: Final = bytes(1024 * 1024)
 _YEAR_1980_NS: Final = 315_532_800 * 1_000_000_000
 
 
-def file_rows(ref: Ref, schema: Schema, blobs: Source, zone: tzinfo) -> list[Row]:
+def file_rows(ref: Ref, schema: Schema, blobs: FileSource, zone: tzinfo) -> list[Row]:
     """All rows of a `file` blob beside `have` and `meta`.
 
     Raises NotFound for an absent part, Corrupt for a broken file, Invalid for a hole over the
@@ -90,7 +90,7 @@ def _times_text(times_ns: list[int]) -> bytes:
 class _Content:
     """The bytes of a file: once in order for the digest, then anywhere for facts."""
 
-    def __init__(self, schema: Schema, blobs: Source) -> None:
+    def __init__(self, schema: Schema, blobs: FileSource) -> None:
         self._blobs = blobs
         self._schema = schema
         self._reader: FileReader | None = None
@@ -99,17 +99,22 @@ class _Content:
 
     def digest(self) -> tuple[Ref, bytes]:
         """The ref of the whole content, and its first 512 KiB."""
-        digest = hashlib.sha224()
-        for piece in self._pieces():
-            if len(self._head) < _HEAD_SIZE:
-                self._head += piece[: _HEAD_SIZE - len(self._head)]
+        for piece in self._pieces(self._leaves()):
+            self._head += piece[: _HEAD_SIZE - len(self._head)]
+            if len(self._head) == _HEAD_SIZE:
+                break
+        if len(self._head) == self.size:
+            return Ref.of(self._head), self._head
+        leaves = iter(self._leaves())
+        digest, taken = self._blobs.begun(leaves)
+        for piece in self._pieces(chain(taken, leaves)):
             digest.update(piece)
         return Ref.trusted(f"sha224-{digest.hexdigest()}"), self._head
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _pieces(self, leaves: Iterable[Leaf]) -> Iterator[bytes]:
         holes = 0
         last, data = None, b""
-        for count, leaf in enumerate(self._leaves()):
+        for count, leaf in enumerate(leaves):
             if count == MAX_PIECES:
                 raise Invalid("read", "file", f"over {MAX_PIECES} pieces")
             if leaf.ref is not None:

@@ -2,11 +2,16 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..blob import Fetcher, Ref
 from ..errors import Corrupt, Invalid
+from ..schema.filereader import Leaf
+from .begun import Begun
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 RECENT_BYTES: Final = 16 * 1024 * 1024
 """Chunks that arrived last: most files of a backup are described by then by a blob behind them."""
@@ -25,6 +30,15 @@ class Source(Fetcher, RangeReader, Protocol):
     """What extraction reads from: a range of it holds what verified blobs hold."""
 
 
+class FileSource(Source, Protocol):
+    """What files are read from."""
+
+    def begun(self, leaves: Iterator[Leaf]) -> tuple["_Hash", list[Leaf]]:
+        """The digest of the first leaves of a file, as far as it is known by now; and those of
+        the leaves taken from the iterator that are not in it."""
+        ...
+
+
 class Recent:
     """A bounded memory of the verified blobs that arrived last. Safe to use from many threads."""
 
@@ -35,6 +49,8 @@ class Recent:
         self._blobs: OrderedDict[Ref, bytes] = OrderedDict()
         self._size_bytes = 0
         self._refs: OrderedDict[Ref, None] = OrderedDict()
+        self.begun: Final = Begun()
+        """Of the files whose beginning is not kept here any more."""
 
     def add(self, blobs: Iterable[tuple[Ref, bytes]]) -> None:
         with self._lock:
@@ -44,8 +60,9 @@ class Recent:
                     self._blobs[ref] = data
                     self._size_bytes += len(data)
             while self._size_bytes > self._limit_bytes:
-                _, data = self._blobs.popitem(last=False)
+                ref, data = self._blobs.popitem(last=False)
                 self._size_bytes -= len(data)
+                self.begun.add(ref, data)
             while len(self._refs) > (RECENT_REFS if self._limit_bytes else 0):
                 self._refs.popitem(last=False)
 
@@ -84,6 +101,9 @@ class LocalFirst:
         if data is None:
             data = self._blobs.fetch(ref)
         return data if len(data) == length else data[offset : offset + length]
+
+    def begun(self, leaves: Iterator[Leaf]) -> tuple["_Hash", list[Leaf]]:
+        return self._recent.begun.digest(leaves)
 
     def _kept(self, ref: Ref) -> bytes | None:
         data = self._batch.get(ref)

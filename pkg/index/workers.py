@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import tzinfo
 from queue import SimpleQueue
-from typing import IO, Final, NamedTuple, Self, cast
+from typing import IO, Final, NamedTuple, Never, Self, cast
 
 from ..blob import Ref, parse_ref
 from ..errors import Corrupt, NotFound
@@ -55,6 +55,9 @@ class _Given:
 
     def read_range(self, *_: object) -> bytes:
         """No file is read here."""
+        raise _ElsewhereError
+
+    def begun(self, *_: object) -> Never:
         raise _ElsewhereError
 
 
