@@ -59,14 +59,14 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     folder = tmp_path_factory.mktemp("suite")
     (folder / "test_suite.py").write_text(RUNNER.format(names=sorted(MUST_FAIL)))
     root = Path(__file__).parent.parent.parent
-    options = ["-q", "-rf", "--tb=no", "--timeout=60", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-q", "-rf", "--tb=no", "--timeout=300", "-p", "no:cacheprovider", "-p", "no:xdist"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", str(folder), f"--rootdir={folder}", *options],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(root), "COLUMNS": "300"},
         check=False,
-        timeout=240,
+        timeout=900,
     )
     found: dict[str, set[str]] = {name: set() for name in MUST_FAIL}
     for line in run.stdout.splitlines():

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.waiting import GUARD_S
+
 
 class Request(NamedTuple):
     method: str
@@ -68,7 +70,7 @@ def recording(upstream: str) -> Iterator[Recorder]:
                 headers = {"Content-Type": answer.content_type}
                 self.answer(answer.status, headers, answer.body)
                 return
-            connection = HTTPConnection(upstream, timeout=30)
+            connection = HTTPConnection(upstream, timeout=GUARD_S)
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
             connection.request(self.command, self.path, request.body or None, headers)
             with connection.getresponse() as given:

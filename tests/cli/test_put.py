@@ -14,6 +14,7 @@ import pytest
 from peatkeep.blob import Ref
 from peatkeep.cli.claiming import duration_ns
 from tests.server.running import IDENTITY, RunningServer, running_server
+from tests.waiting import GUARD_S
 
 from .programs import Ran, run_program
 from .wiretap import Recorder, recording
@@ -229,10 +230,10 @@ def test_an_interrupted_run_says_so_and_the_next_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert slow_server.waiting.wait(20)
+        assert slow_server.waiting.wait(GUARD_S)
         process.send_signal(signal.SIGINT)
         slow_server.gate.set()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=GUARD_S)
     assert process.returncode == 130
     assert "interrupted" in err
     assert out == ""

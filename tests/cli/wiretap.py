@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.waiting import GUARD_S
+
 
 @dataclass
 class Recorded:
@@ -51,7 +53,7 @@ class Recorder(ThreadingHTTPServer):
             self.open_for -= 1
             if self.open_for < 0:
                 self.waiting.set()
-                self.gate.wait(30)
+                self.gate.wait(GUARD_S)
 
     @property
     def url(self) -> str:
@@ -97,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.pass_gate()
         entry = Recorded(self.command, self.path, self.headers, body)
         self.server.recorded.append(entry)
-        upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=GUARD_S)
         headers = {k: v for k, v in self.headers.items() if k not in ("Host", "Connection")}
         upstream.request(self.command, self.path, body or None, headers)
         answer = upstream.getresponse()

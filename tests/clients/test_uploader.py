@@ -11,6 +11,7 @@ from peatkeep.blobserver.remote import Uploaded
 from peatkeep.clients.caches import UploadCache
 from peatkeep.clients.uploader import BATCH_BLOBS, WAITING_BYTES, Uploader
 from peatkeep.errors import Unavailable
+from tests.waiting import GUARD_S
 
 from .stores import Target
 
@@ -35,7 +36,7 @@ class Held(Target):
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         self.begun.release()
-        assert self.may_end.wait(20)
+        assert self.may_end.wait(GUARD_S)
         outcome = super().upload(batch)
         with self._counting:
             self.at_once -= 1
@@ -51,10 +52,10 @@ def test_what_is_finished_is_told_when_it_is_durable() -> None:
     group.finish([blob(2)], told.append)
     drained = threading.Thread(target=uploader.drain)
     drained.start()
-    assert target.begun.acquire(timeout=20)
+    assert target.begun.acquire(timeout=GUARD_S)
     assert told == []
     target.may_end.set()
-    drained.join(20)
+    drained.join(GUARD_S)
     assert told == [None]
     assert target.sent == [blob(1)[0], blob(2)[0]]
     uploader.stop()
@@ -66,7 +67,7 @@ def test_the_last_blobs_wait_for_those_that_are_under_way() -> None:
     group = uploader.group()
     for number in range(BATCH_BLOBS):  # fills a request, which is sent
         group.add(*blob(number))
-    assert target.begun.acquire(timeout=20)
+    assert target.begun.acquire(timeout=GUARD_S)
     group.finish([blob(10**6)], lambda _: None)
     assert target.requests == []
     target.may_end.set()
@@ -90,11 +91,11 @@ def test_no_more_than_five_requests_are_under_way_and_memory_is_bounded() -> Non
     thread = threading.Thread(target=add)
     thread.start()
     for _ in range(5):
-        assert target.begun.acquire(timeout=20)
+        assert target.begun.acquire(timeout=GUARD_S)
     assert not target.begun.acquire(timeout=0.2)
     assert len(added) * 1_000_000 <= WAITING_BYTES + 2_000_000
     target.may_end.set()
-    thread.join(20)
+    thread.join(GUARD_S)
     uploader.drain()
     assert len(target.sent) == 150
     assert target.most_at_once == 5

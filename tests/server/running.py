@@ -17,6 +17,7 @@ from peatkeep.server.config.prepare import make_folders
 from peatkeep.server.config.record import Limits, LowConfig
 from peatkeep.server.serve import address_text, http_server
 from peatkeep.server.service import Service
+from tests.waiting import GUARD_S
 
 IDENTITY = json.loads(
     (Path(__file__).parent.parent / "vectors" / "http" / "identity.json").read_text()
@@ -80,7 +81,7 @@ class RunningServer:
         if auth:
             token = base64.b64encode(auth.encode()).decode()
             sent.setdefault("Authorization", f"Basic {token}")
-        connection = http.client.HTTPConnection(self.host, timeout=30)
+        connection = http.client.HTTPConnection(self.host, timeout=GUARD_S)
         try:
             connection.request(method, path, body, sent)
             answer = connection.getresponse()
@@ -175,12 +176,12 @@ def serving(
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="server")
     thread.start()
     try:
-        if not ready.wait(20):
+        if not ready.wait(GUARD_S):
             raise RuntimeError("the server did not start")
         auth = config.auth.split(":+")[0].split(":vivify=")[0]
         ring = folder / "identity-secring.gpg"
         yield RunningServer(f"http://{address}", auth, folder, ring, service)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(GUARD_S)
         service.close()

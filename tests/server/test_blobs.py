@@ -12,6 +12,7 @@ from peatkeep.blob import MAX_BLOB_SIZE, Ref
 from peatkeep.blobserver import framing
 from peatkeep.errors import Corrupt, NotFound
 from peatkeep.schema.text import encode
+from tests.waiting import GUARD_S
 
 from .running import Reply, RunningServer, multipart_body, running_server
 
@@ -181,7 +182,7 @@ def while_waiting(
         while len(hub._listeners) == before:
             done.wait(0.01)
         act()
-        return answer.result(timeout=15)
+        return answer.result(timeout=GUARD_S)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_an_enumeration_of_an_empty_store_waits_for_a_blob(deletable: RunningSer
         while not hub._listeners:
             done.wait(0.01)
         server.upload("/bs/", b"waited for")
-        blobs = answer.result(timeout=15).json["blobs"]
+        blobs = answer.result(timeout=GUARD_S).json["blobs"]
     assert [entry["blobRef"] for entry in blobs] == [ref_of(b"waited for")]
     server.form("/bs/camli/remove", f"blob1={ref_of(b'waited for')}")
 
@@ -261,7 +262,7 @@ def test_a_blob_over_the_limit_is_never_cut_to_fit(server: RunningServer) -> Non
     reply = server.ask("POST", f"{ROOT}camli/upload", body, Content_Type=kind)
     assert reply.json["received"] == []
     assert server.ask("PUT", f"{ROOT}camli/{ref}", data + b"!").status == 400
-    connection = http.client.HTTPConnection(server.host, timeout=30)
+    connection = http.client.HTTPConnection(server.host, timeout=GUARD_S)
     pieces = iter([data, b"!"])
     connection.request("PUT", f"{ROOT}camli/{ref}", pieces, server.headers, encode_chunked=True)
     assert connection.getresponse().status == 400

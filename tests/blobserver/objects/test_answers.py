@@ -14,6 +14,7 @@ from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.objects import S3
 from peatkeep.blobserver.registry import open_storage
 from peatkeep.errors import Corrupt, Forbidden, StoreError, Unavailable
+from tests.waiting import GUARD_S
 
 HELLO = Ref.of(b"hello")
 SECRET = "not/a+real=secret"
@@ -163,7 +164,7 @@ def test_a_service_that_fails_once_is_asked_again(service: Service, store: S3, w
 
 def test_a_service_that_is_slow_is_unavailable(service: Service, store: S3) -> None:
     go_on = threading.Event()
-    service.plan = lambda method, path: (200, b"hello") if go_on.wait(30) else None
+    service.plan = lambda method, path: (200, b"hello") if go_on.wait(GUARD_S) else None
     try:
         with pytest.raises(Unavailable, match=f"s3://b/dir/{HELLO}"):
             store.fetch(HELLO)
@@ -218,7 +219,7 @@ def test_no_more_requests_are_under_way_than_allowed(service: Service, store: S3
     full = threading.Barrier(4)
 
     def plan(method: str, path: str) -> Answer | None:
-        full.wait(10)  # four at a time, neither more nor fewer
+        full.wait(GUARD_S)  # four at a time, neither more nor fewer
         return None
 
     service.plan = plan

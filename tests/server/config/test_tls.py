@@ -14,6 +14,7 @@ import pytest
 from peatkeep.errors import ConfigError
 from peatkeep.server.config import support, tls
 from peatkeep.server.config.record import LowConfig
+from tests.waiting import GUARD_S
 
 PLAIN = LowConfig(auth="localhost", listen="127.0.0.1:3179", prefixes={})
 
@@ -77,12 +78,12 @@ def test_a_client_sees_the_certificate_whose_fingerprint_was_told(tmp_path: Path
         thread = threading.Thread(target=answer)
         thread.start()
         with (
-            socket.create_connection(listener.getsockname(), timeout=10) as plain,
+            socket.create_connection(listener.getsockname(), timeout=GUARD_S) as plain,
             client.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
         ):
             seen = wrapped.getpeercert(binary_form=True)
             wrapped.send(b"x")
-        thread.join(10)
+        thread.join(GUARD_S)
     assert seen is not None
     assert hashlib.sha256(seen).hexdigest().startswith(tls.fingerprint(found.https_cert))
 
