@@ -2,12 +2,12 @@
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC, EROFS
 from itertools import groupby, islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from ..blob import Ref
 from ..errors import Corrupt, Invalid, NotFound, StoreError, Unavailable
@@ -17,6 +17,7 @@ from ..schema.names import is_safe_name, join_pieces
 from ..schema.node import RestoredStat, restore_stat
 from ..schema.parse import Schema, parse_object
 from . import writing
+from .contents import Found, Pusher, Source, contents, cut
 from .progress import Progress
 
 WRITERS: Final = 2
@@ -29,7 +30,7 @@ RUN_BYTES: Final = 8 * 1024 * 1024
 """Small files that one thread fetches together."""
 
 SMALL_FILE_BYTES: Final = 1024 * 1024
-STRETCH_BYTES: Final = 64 * 1024 * 1024
+STRETCH_BYTES: Final = 32 * 1024 * 1024
 """A large file is divided into stretches that threads fetch and write at the same time."""
 
 RUNS_WAITING: Final = 8
@@ -38,20 +39,11 @@ IRREGULAR: Final = ("symlink", "fifo", "socket")
 
 _FATAL: Final = (ENOSPC, EDQUOT, EROFS)
 
-Found = bytes | NotFound | Corrupt
-
-
-class Source(Protocol):
-    """Where blobs come from; `Remote` is one."""
-
-    def fetch(self, ref: Ref) -> bytes: ...
-
-    def fetch_many(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Found]]: ...
-
 
 class _Node(NamedTuple):
     """A node to be made: names below the target directory, and what it is."""
 
+    ref: Ref
     parts: tuple[bytes, ...]
     schema: Schema
     stat: RestoredStat
@@ -59,6 +51,11 @@ class _Node(NamedTuple):
     @property
     def path(self) -> str:
         return os.fsdecode(b"/".join(self.parts))
+
+
+class _SmallFile(NamedTuple):
+    node: _Node
+    leaves: list[Leaf]
 
 
 class Restore:
@@ -82,21 +79,23 @@ class Restore:
         self._top = -1
         self._stopped = threading.Event()
 
-    def restore(self, node: Ref | Schema) -> None:
+    def restore(self, ref: Ref, schema: Schema | None = None) -> None:
         """Restore the node of a schema blob, under the name that it has.
+
+        schema: of the blob, where it has been read already.
 
         Raises NotFound; Invalid if it is no node of a file system; what the server fails with.
         """
-        schema = node if isinstance(node, Schema) else parse_object(self._source.fetch(node))
+        schema = schema or parse_object(self._source.fetch(ref))
         if schema is None or schema.type not in KINDS:
-            raise Invalid("restore", node, "it is neither file nor directory")
+            raise Invalid("restore", ref, "it is neither file nor directory")
         os.makedirs(self._target, exist_ok=True)
         self._top = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with ThreadPoolExecutor(WRITERS, "writer") as threads:
                 runs = _Runs(threads, self._finish_run)
                 try:
-                    self._restore_below(schema, runs)
+                    self._restore_below(ref, schema, runs)
                     runs.wait()
                 except BaseException:
                     self._stopped.set()
@@ -109,12 +108,12 @@ class Restore:
 
     # -- the walk -------------------------------------------------------------------------------
 
-    def _restore_below(self, top: Schema, runs: "_Runs") -> None:
+    def _restore_below(self, ref: Ref, top: Schema, runs: "_Runs") -> None:
         name = _name(top)
         is_itself = top.type == "directory" and name in (b"", b".", b"/")
         parts: tuple[bytes, ...] = () if is_itself else (name,)
         pending: list[_Node] = []
-        self._meet(_Node(parts, top, restore_stat(top)), pending, runs)
+        self._meet(_Node(ref, parts, top, restore_stat(top)), pending, runs)
         while pending:
             batch = [pending.pop() for _ in range(min(len(pending), FOLDERS_AT_ONCE))]
             found: list[_Node] = []
@@ -221,95 +220,104 @@ class Restore:
 
     def _finish_run(self, run: Sequence[tuple[_Node, FileReader]]) -> None:
         """Restore small files, fetching their chunks together."""
-        leaves: list[Ref] = []
-        whole: list[tuple[_Node, FileReader]] = []
+        small: list[_SmallFile] = []
         for node, reader in run:
             try:
-                leaves += [leaf.ref for leaf in reader.chunks() if leaf.ref is not None]
-                whole.append((node, reader))
+                small.append(_SmallFile(node, list(reader.chunks())))
             except StoreError as error:
                 self._failed(node, error)
         blobs = _Prefetched(self._source)
-        blobs.fetch_ahead(leaves)
+        blobs.fetch_ahead(leaf.ref for file in small for leaf in file.leaves if leaf.ref)
         self._progress.sent(blobs.size_bytes)
-        for folder_parts, nodes in groupby([node for node, _ in whole], _folder_of):
-            self._write_files(folder_parts, list(nodes), blobs)
+        for folder_parts, files in groupby(small, lambda file: file.node.parts[:-1]):
+            self._write_small_files(folder_parts, list(files), blobs)
 
-    def _write_files(
-        self, folder_parts: tuple[bytes, ...], nodes: Sequence[_Node], blobs: "_Prefetched"
+    def _write_small_files(
+        self, folder_parts: tuple[bytes, ...], files: Sequence["_SmallFile"], blobs: "_Prefetched"
     ) -> None:
         """Write small files of one directory."""
+        count = size_bytes = 0
         try:
             with writing.opened_folder(self._top, folder_parts) as folder:
-                for node in nodes:
+                for file in files:
                     try:
-                        self._write_in(folder, node, FileReader(blobs, node.schema))
+                        size_bytes += self._write_small(folder, file, blobs)
+                        count += 1
                     except (OSError, StoreError) as error:
-                        self._failed(node, error)
+                        self._failed(file.node, error)
         except (FileNotFoundError, Invalid) as error:  # the directory is gone, or none any more
-            for node in nodes:
-                self._failed(node, error)
+            for file in files:
+                self._failed(file.node, error)
+        self._progress.files_done(count, size_bytes)
+
+    def _write_small(self, folder: int, file: "_SmallFile", blobs: "_Prefetched") -> int:
+        """Write a small file and return its size."""
+        node = file.node
+        data = b"".join(
+            piece
+            for leaf in file.leaves
+            for piece in cut(leaf, blobs.fetch(leaf.ref) if leaf.ref else b"")
+        )
+        with writing.new_file(folder, node.parts[-1]) as descriptor:
+            if node.stat.holes:
+                for _ in writing.write_sparse(descriptor, iter([data]), 0, node.stat.holes):
+                    pass
+                os.ftruncate(descriptor, len(data))  # a hole at the end was not written
+            else:
+                writing.write_whole(descriptor, data)
+            self._set_metadata(descriptor, node)
+        return len(data)
 
     def _finish_alone(self, node: _Node, reader: FileReader) -> None:
-        """Restore a file of middling size, its chunks fetched in windows."""
+        """Restore a file of middling size."""
         try:
-            self._write_file(node, reader, _WithZeros(self._source, self._progress))
+            with self._new_file(node, reader) as descriptor:
+                self._write_stretch(descriptor, node, reader, 0)
         except (OSError, StoreError) as error:
             self._failed(node, error)
 
-    def _write_file(
-        self, node: _Node, reader: FileReader, source: "_WithZeros | None" = None
-    ) -> None:
-        with writing.opened_folder(self._top, node.parts[:-1]) as folder:
-            self._write_in(folder, node, reader, source)
-
-    def _write_in(
-        self, folder: int, node: _Node, reader: FileReader, source: "_WithZeros | None" = None
-    ) -> None:
-        with writing.new_file(folder, node.parts[-1]) as descriptor:
-            self._write_stretch(descriptor, node, reader, 0, reader.size, source)
-            self._end_file(descriptor, node, reader)
-        self._progress.files_done(1, reader.size)
-
     def _restore_large(self, node: _Node, reader: FileReader, runs: "_Runs") -> None:
         """Restore a file in stretches, several at once; return when it is whole."""
-        source = _WithZeros(self._source, self._progress)
+        with self._new_file(node, reader) as descriptor:
+            os.ftruncate(descriptor, reader.size)
+            runs.do_all(
+                lambda start: self._write_stretch(descriptor, node, reader, start),
+                range(0, reader.size, STRETCH_BYTES),
+            )
+
+    @contextmanager
+    def _new_file(self, node: _Node, reader: FileReader) -> Iterator[int]:
+        """Give a descriptor to write the file, which is finished at the end."""
         with (
             writing.opened_folder(self._top, node.parts[:-1]) as folder,
             writing.new_file(folder, node.parts[-1]) as descriptor,
         ):
-            os.ftruncate(descriptor, reader.size)
-            stretches = range(0, reader.size, STRETCH_BYTES)
-            runs.do_all(
-                lambda start: self._write_stretch(
-                    descriptor, node, reader, start, STRETCH_BYTES, source
-                ),
-                stretches,
-            )
-            self._end_file(descriptor, node, reader)
+            yield descriptor
+            os.ftruncate(descriptor, reader.size)  # a hole at the end was not written
+            self._set_metadata(descriptor, node)
         self._progress.files_done(1, reader.size)
 
-    def _write_stretch(
-        self,
-        descriptor: int,
-        node: _Node,
-        reader: FileReader,
-        start: int,
-        length: int,
-        source: "_WithZeros | None" = None,
-    ) -> None:
-        if source is None:
-            pieces = reader.stream(start, length)
-        else:
-            pieces = source.pieces(reader, start, length)
-        for _ in writing.write_sparse(descriptor, pieces, start, node.stat.holes):
-            if self._stopped.is_set():
-                raise Unavailable("restore", node.path, "stopped")
+    def _write_stretch(self, descriptor: int, node: _Node, reader: FileReader, start: int) -> None:
+        with self._stretch(node, reader, start) as pieces:
+            for _ in writing.write_sparse(descriptor, pieces, start, node.stat.holes):
+                if self._stopped.is_set():
+                    raise Unavailable("restore", node.path, "stopped")
 
-    def _end_file(self, descriptor: int, node: _Node, reader: FileReader) -> None:
-        os.ftruncate(descriptor, reader.size)  # a hole at the end was not written
-        problems = writing.set_metadata(descriptor, node.stat, mode=node.stat.mode)
-        for problem in problems:
+    @contextmanager
+    def _stretch(self, node: _Node, reader: FileReader, start: int) -> Iterator[Iterator[bytes]]:
+        """Give the bytes of a stretch, which the server sends unasked where it can."""
+        source, length = self._source, min(STRETCH_BYTES, reader.size - start)
+        pusher = source.push_file(node.ref, start, length) if isinstance(source, Pusher) else None
+        if pusher is None:
+            leaves = reader.chunks(start, length, source.fetch_many)
+            yield contents(source, leaves, self._progress)
+            return
+        with pusher as pushed:
+            leaves = FileReader(pushed, node.schema).chunks(start, length)
+            yield contents(pushed, leaves, self._progress)
+
+    def _set_metadata(self, descriptor: int, node: _Node) -> None:
+        for problem in writing.set_metadata(descriptor, node.stat, mode=node.stat.mode):
             self._failed(node, problem)
 
     # -- the end --------------------------------------------------------------------------------
@@ -328,9 +336,7 @@ class Restore:
         for node in reversed(self._folders):
             try:
                 with writing.opened_folder(self._top, node.parts) as folder:
-                    problems = writing.set_metadata(folder, node.stat, mode=node.stat.mode)
-                for problem in problems:
-                    self._failed(node, problem)
+                    self._set_metadata(folder, node)
             except (OSError, StoreError) as error:
                 self._failed(node, error)
 
@@ -347,10 +353,6 @@ class Restore:
             self._progress.failed(error)
 
 
-def _folder_of(node: _Node) -> tuple[bytes, ...]:
-    return node.parts[:-1]
-
-
 def _name(schema: Schema) -> bytes:
     """The name as it was stored. A backslash is an ordinary character here."""
     pieces = schema.members.get("fileNameBytes")
@@ -364,7 +366,7 @@ def _node(folder: _Node, ref: Ref, found: Found) -> _Node:
     schema = parse_object(found)
     if schema is None or schema.type not in KINDS:
         raise Corrupt("read", ref, "a member that is neither file nor directory")
-    return _Node((*folder.parts, _name(schema)), schema, restore_stat(schema))
+    return _Node(ref, (*folder.parts, _name(schema)), schema, restore_stat(schema))
 
 
 class _Prefetched:
@@ -388,62 +390,6 @@ class _Prefetched:
         if isinstance(found, bytes):
             return found
         raise found
-
-
-_ZEROS: Final = bytes(1024 * 1024)
-_ZEROS_REF: Final = Ref.of(_ZEROS)
-
-
-class _WithZeros:
-    """Reads stretches of files, without asking for the chunk that sparse files consist of.
-
-    The chunks of a stretch are asked for in one go, so the source keeps some on their way.
-    """
-
-    def __init__(self, source: Source, progress: Progress) -> None:
-        self._source = source
-        self._progress = progress
-
-    def pieces(self, reader: FileReader, start: int, length: int) -> Iterator[bytes]:
-        """The bytes from `start`, as they are stored; of zeros at most 1 MiB at a time."""
-        leaves: deque[Leaf] = deque()
-        data = b""
-        for ref, found in self._source.fetch_many(self._refs(reader, start, length, leaves)):
-            while leaves[0].ref != ref:
-                yield from _cut(leaves.popleft(), data)
-            if not isinstance(found, bytes):
-                raise found
-            data = found
-            self._progress.sent(len(data))
-            while leaves and leaves[0].ref in (ref, None, _ZEROS_REF):
-                yield from _cut(leaves.popleft(), data)
-        while leaves:
-            yield from _cut(leaves.popleft(), data)
-
-    def _refs(
-        self, reader: FileReader, start: int, length: int, leaves: deque[Leaf]
-    ) -> Iterator[Ref]:
-        """What has to be fetched, in order; each leaf goes to `leaves` before."""
-        last: Ref | None = None
-        for leaf in reader.chunks(start, length, self._source.fetch_many):
-            leaves.append(leaf)
-            if leaf.ref is not None and leaf.ref not in (_ZEROS_REF, last):
-                last = leaf.ref
-                yield leaf.ref
-
-
-def _cut(leaf: Leaf, data: bytes) -> Iterator[bytes]:
-    """The bytes of a leaf, of whose blob this is the content."""
-    if leaf.ref is None:
-        for start in range(0, leaf.length, len(_ZEROS)):
-            yield _ZEROS[: leaf.length - start]
-        return
-    if leaf.ref == _ZEROS_REF:
-        data = _ZEROS
-    end = leaf.offset + leaf.length
-    if len(data) < end:
-        raise Corrupt("read", leaf.ref, f"{len(data)} bytes, not {end}")
-    yield data if leaf.length == len(data) else data[leaf.offset : end]
 
 
 class _Runs:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from errno import EEXIST, ELOOP, ENOTDIR, ENOTSUP, EPERM
 from functools import lru_cache
-from itertools import islice
+from itertools import count, islice
 from typing import Final
 
 from ..errors import Invalid, Unsupported
 from ..schema.node import Device, Extent, RestoredStat
 
 TEMPORARY_PREFIX: Final = b".pk-get-"
-"""Begins the names of unfinished files; the process number and a random word follow."""
+"""Begins the names of unfinished files; the process number, a random word and a number follow."""
 
 PRIVATE_MODE: Final = 0o600
 
@@ -33,7 +33,7 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEX
 @contextmanager
 def opened_folder(top: int, parts: Sequence[bytes]) -> Iterator[int]:
     """Open the directory at these names below an open one. No part may be a link."""
-    folder = os.open(b".", _FOLDER_FLAGS, dir_fd=top)
+    folder = os.open(b".", _FOLDER_FLAGS, dir_fd=top) if not parts else top
     try:
         for part in parts:
             try:
@@ -45,11 +45,13 @@ def opened_folder(top: int, parts: Sequence[bytes]) -> Iterator[int]:
                         "enter", path, "something that is no directory is there"
                     ) from None
                 raise
-            os.close(folder)
+            if folder != top:
+                os.close(folder)
             folder = inner
         yield folder
     finally:
-        os.close(folder)
+        if folder != top:
+            os.close(folder)
 
 
 def make_folder(folder: int, name: bytes) -> bool:
@@ -118,8 +120,12 @@ def put_in_place(folder: int, name: bytes, make: Callable[[bytes], None]) -> Non
         raise
 
 
+_RANDOM_WORD: Final = secrets.token_hex(6).encode()
+_numbers = count()
+
+
 def temporary_name() -> bytes:
-    return b"%s%d-%s" % (TEMPORARY_PREFIX, os.getpid(), secrets.token_hex(6).encode())
+    return b"%s%d-%s-%d" % (TEMPORARY_PREFIX, os.getpid(), _RANDOM_WORD, next(_numbers))
 
 
 def remove_leftovers(folder: int) -> None:
@@ -141,6 +147,13 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write the whole content of a new file."""
+    written = os.write(descriptor, data)
+    if written < len(data):
+        _write_all(descriptor, memoryview(data)[written:], written)
 
 
 def write_sparse(

@@ -182,24 +182,31 @@ class AsyncStream:
         """
         reading = Reading(ref, offset, length, priority)
         await self._ask(reading)
+        taken: list[Held | wire.events.Hole] = []
         try:
             while True:
+                if reading.is_paused and not reading.came:
+                    await self._ask(reading)
                 await self._wait_for_blob(lambda: bool(reading.came) or reading.is_over)
                 if not reading.came:
-                    if reading.error is not None:
-                        raise reading.error
-                    return
-                came = reading.came.popleft()
-                if isinstance(came, wire.events.Hole):
-                    yield chunk_of(came)
-                    continue
-                chunk = await _maybe_in_thread(lambda came=came: chunk_of(came), came.blob.size)  # type: ignore[misc]
-                came.release()
-                self._pump()
-                yield chunk
+                    break
+                taken = reading.taken()
+                for came in taken:
+                    size_bytes = came.blob.size if isinstance(came, Held) else 0
+                    yield await _maybe_in_thread(lambda came=came: chunk_of(came), size_bytes)  # type: ignore[misc]
+                self._release(taken)
         finally:
             reading.give_up()
             self._stop(reading)
+            self._release([*taken, *reading.came])
+        if reading.error is not None:
+            raise reading.error
+
+    def _release(self, taken: Iterable[Held | wire.events.Hole]) -> None:
+        for came in taken:
+            if isinstance(came, Held):
+                came.release()
+        self._pump()
 
     async def watch(
         self, topics: int = wire.TOPIC_BLOBS, cursor: bytes = b""
@@ -213,6 +220,8 @@ class AsyncStream:
         await self._ask(watching)
         try:
             while True:
+                if watching.is_paused and not watching.came:
+                    await self._ask(watching)
                 await self._wait(lambda: bool(watching.came) or not watching.is_wanted)
                 if not watching.came:
                     assert watching.error is not None

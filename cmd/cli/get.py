@@ -15,7 +15,7 @@ from .line import line_flags, line_of
 from .opening import open_client, shown
 
 if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
-    from ..clients.restore import Source
+    from ..clients.contents import Source
 
 EPILOG = """
 \b
@@ -149,7 +149,7 @@ def _restore(
             if contents or schema is None or not schema.type:
                 _write_file(source, ref, out, contents)
                 continue
-            Restore(source, target, progress, skip_irregular=skip_irregular).restore(schema)
+            Restore(source, target, progress, skip_irregular=skip_irregular).restore(ref, schema)
     session.output.summary |= {
         "files": progress.files,
         "bytes": progress.size_bytes,

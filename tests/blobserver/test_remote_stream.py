@@ -427,6 +427,37 @@ def test_a_server_that_stops_reading_costs_bounded_memory(
     assert len([*stream.stat(ref for ref, _ in sent)]) == len(sent)
 
 
+def test_a_reader_that_rests_costs_bounded_memory(
+    server: RunningServer, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peatkeep.blobserver.remote.questions.PILED_BYTES", 1_000_000)
+    monkeypatch.setattr("peatkeep.blobserver.remote.questions.PILED_EVENTS", 3)
+    content = random.Random(26).randbytes(8_000_000)
+    made: list[Blob] = []
+    ref = write_file(lambda ref, data: made.append((ref, data)), [content], {}).ref
+    told = {*dict(made), *(Ref.of(b"an event %d" % number) for number in range(20))}
+    stream = stream_of(remote)
+    arrivals = stream.watch()
+    next(arrivals)
+    remote.receive_many(made)
+    reading = stream.read_file(ref)
+    first = next(reading)
+    question = reading.gi_frame.f_locals["reading"]
+    # Others wait for blobs all the time, for whom what lies there is released.
+    while not question.is_paused:
+        assert stream.fetch(made[0][0]) == made[0][1]
+    assert sum(came.blob.size for came in question.came) < 1_500_000
+    assert b"".join([first.data or b"", *(chunk.data or b"" for chunk in reading)]) == content
+    for number in range(20):
+        server.upload("/bs-and-maybe-also-index/", b"an event %d" % number)
+    heard: set[Ref] = set()
+    while not heard >= told:
+        event = next(arrivals)
+        assert isinstance(event, events.Arrived)
+        heard |= {found.ref for found in event.blobs}
+    arrivals.close()
+
+
 def test_a_server_killed_in_the_middle_of_a_batch_is_returned_to(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     server = machine.start_server()

@@ -1,16 +1,17 @@
 """Restoring: identical, whole or not at all, and never outside of the target."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from peatkeep.blob import Ref
+from peatkeep.clients.contents import Found
 from peatkeep.clients.files import FileOptions
 from peatkeep.clients.progress import Progress
-from peatkeep.clients.restore import Found, Restore
+from peatkeep.clients.restore import Restore
 from peatkeep.clients.writing import TEMPORARY_PREFIX
 from peatkeep.errors import Corrupt, Invalid, NotFound, StoreError, Unavailable
 from peatkeep.schema.directory import static_set_blobs
@@ -211,10 +212,10 @@ def test_a_full_disk_ends_the_restore(tmp_path: Path, monkeypatch: pytest.Monkey
     target = Target()
     files = [file_blob(target, f"{n}", b"x" * 100 + b"%d" % n) for n in range(3)]
 
-    def full(descriptor: int, pieces: Sequence[memoryview], offset: int) -> int:
+    def full(descriptor: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwritev", full)
+    monkeypatch.setattr("peatkeep.clients.writing.write_whole", full)
     with pytest.raises(OSError, match="No space left"):
         restore(target, folder_blob(target, "d", files), tmp_path)
     assert list((tmp_path / "d").iterdir()) == []

@@ -89,6 +89,13 @@ class Question(ABC):
     """Something asked, and where its answers go. No method may wait for anything."""
 
     tries = 0
+    is_paused = False
+    """It was stopped because it was full: to be asked again when its reader has taken all."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for its reader that no more should come."""
+        return False
 
     @property
     @abstractmethod
@@ -153,6 +160,7 @@ class Dialogue:
         self._queue.append(upload)
 
     def ask(self, question: Question) -> None:
+        question.is_paused = False
         self._waiting.append(question)
 
     def stop(self, question: Question) -> None:
@@ -313,6 +321,7 @@ class Dialogue:
         self.answers += 1
         if question.is_wanted:
             question.take(blob, self._hold)
+            self._pause_if_full(blob.request, question)
         else:
             assert self.machine is not None
             self.machine.release(blob)
@@ -334,8 +343,17 @@ class Dialogue:
             self._ask_again(question, event.text)
             return
         question.take(event, self._hold)
-        if over and question.is_wanted:
+        if not over:
+            self._pause_if_full(request, question)
+        elif question.is_wanted:
             self._ask_again(question, "some items had no answer")
+
+    def _pause_if_full(self, request: int, question: Question) -> None:
+        if question.is_full and question.is_wanted:
+            assert self.machine is not None
+            self.machine.stop(request)
+            del self._asked[request]
+            question.is_paused = True
 
     def _ask_again(self, question: Question, text: str) -> None:
         if self.machine is not None and not self.machine.peer_leaves:

@@ -12,12 +12,18 @@ from .. import wire
 from ..framing import Found
 from ..wire import ClientMachine, Code, events
 from .dialogue import REFS_AT_ONCE, Dialogue, Held, Question, error_of
+from .pushed import Arrival
 
 AHEAD_BYTES: Final = 8 * 1024 * 1024
 """What a reader asks for beyond what it has taken, by the mean size of what has come."""
 
 TAKEN_AT_ONCE_BYTES: Final = 256 * 1024
 """What is taken before the server is told; also of the least window only a part."""
+
+PILED_BYTES: Final = 16 * 1024 * 1024
+"""Of a file whose reader rests, at most, and one blob more. A window of credit fits in."""
+
+PILED_EVENTS: Final = 256
 
 FIRST_AHEAD: Final = 64
 LEAST_AHEAD: Final = 8
@@ -214,16 +220,33 @@ class Chunk(NamedTuple):
 
 
 class Reading(Question):
-    """FILE: the content of a file from some offset on, in order."""
+    """FILE: the content of a file from some offset on, in order.
 
-    def __init__(self, ref: Ref, offset: int, length: int | None, priority: int) -> None:
+    with_schema: the blobs that describe it, too, each before what it describes.
+    """
+
+    def __init__(
+        self,
+        ref: Ref,
+        offset: int,
+        length: int | None,
+        priority: int,
+        *,
+        with_schema: bool = False,
+    ) -> None:
         self._ref = ref
+        self._with_schema = with_schema
         self._offset = offset
         self._end = None if length is None else offset + length
         self._priority = priority
         self._is_over = False
+        self._piled_bytes = 0
         self.came: deque[Held | events.Hole] = deque()
         self.error: StoreError | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return self._piled_bytes > PILED_BYTES
 
     @property
     def is_over(self) -> bool:
@@ -239,12 +262,30 @@ class Reading(Question):
 
     def ask(self, machine: ClientMachine) -> int:
         length = None if self._end is None else self._end - self._offset
-        return machine.read_file(self._ref, self._offset, length, priority=self._priority)
+        return machine.read_file(
+            self._ref,
+            self._offset,
+            length,
+            with_schema=self._with_schema,
+            priority=self._priority,
+        )
+
+    def taken(self) -> "list[Held | events.Hole]":
+        """What has come, up to some bytes; the caller releases it."""
+        taken: list[Held | events.Hole] = []
+        size = 0
+        while self.came and size < TAKEN_AT_ONCE_BYTES:
+            taken.append(came := self.came.popleft())
+            size += came.blob.size if isinstance(came, Held) else 0
+        self._piled_bytes -= size
+        return taken
 
     def take(self, event: events.Event, hold: Hold) -> None:
-        if isinstance(event, events.Blob) and event.place is not None:
+        if isinstance(event, events.Blob):
             self.came.append(hold(event))
-            self._offset = event.place.offset + event.place.length
+            self._piled_bytes += event.size
+            if event.place is not None:
+                self._offset = event.place.offset + event.place.length
         elif isinstance(event, events.Hole):
             self.came.append(event)
             self._offset = event.offset + event.length
@@ -272,6 +313,13 @@ def chunk_of(came: Held | events.Hole) -> Chunk:
     return Chunk(place.offset, place.length, ref, data)
 
 
+def arrival_of(came: Held) -> Arrival:
+    """A blob that has come, verified, or why it is not right."""
+    slot = Slot(Ref(came.blob.ref))
+    slot.found = came
+    return Arrival(*slot.result(), came.blob.is_schema)
+
+
 class Watching(Question):
     """SUBSCRIBE: what happens from a cursor on, until it is given up."""
 
@@ -281,6 +329,10 @@ class Watching(Question):
         self._is_over = False
         self.came: deque[events.Arrived | events.Changed] = deque()
         self.error: StoreError | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.came) >= PILED_EVENTS
 
     @property
     def is_wanted(self) -> bool:

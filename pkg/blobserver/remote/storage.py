@@ -19,6 +19,7 @@ from ..unsynced import Held
 from .discovery import Discovery, discover
 from .line import FREE_LINE, Line
 from .multipart import upload_body
+from .pushed import Pushed
 from .transport import MAX_UNDER_WAY, Response, Transport, status_error
 
 if TYPE_CHECKING:
@@ -227,6 +228,14 @@ class Remote(Storage):
             return
         while window := list(islice(asked, MULTI_GET_REFS)):
             yield from self._multi_get(window)
+
+    def push_file(self, ref: Ref, offset: int, length: int) -> Pushed | None:
+        """A source for who reads these bytes of a file in order: its blobs come unasked.
+
+        None where there is no stream. Raises Unavailable, Forbidden.
+        """
+        stream = self.open_stream()
+        return Pushed(stream.file_blobs(ref, offset, length), self) if stream is not None else None
 
     def _fetch_or_error(self, ref: Ref) -> tuple[Ref, framing.Found]:
         try:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -12,11 +12,12 @@ from ...errors import StoreError, TooLarge, Unavailable
 from .. import wire
 from ..framing import Found
 from .attempts import Attempts
-from .dialogue import REFS_AT_ONCE, Dialogue, Question, Upload
+from .dialogue import REFS_AT_ONCE, Dialogue, Held, Question, Upload
 from .line import FREE_LINE, Line
 from .link import TICK_S, Bell, Link, open_link
 from .pace import Pace
-from .questions import Chunk, Reading, Sizes, Watching, Window, chunk_of
+from .pushed import Arrival
+from .questions import Chunk, Reading, Sizes, Watching, Window, arrival_of, chunk_of
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -197,26 +198,49 @@ class Stream:
         Raises NotFound, Corrupt, Unavailable where it can't go on: what came before is right.
         """
         reading = Reading(ref, offset, length, priority)
+        with closing(self._answers_to(reading)) as answers:
+            for came in answers:
+                yield chunk_of(came)
+        if reading.error is not None:
+            raise reading.error
+
+    def file_blobs(self, ref: Ref, offset: int, length: int) -> Generator[Arrival]:
+        """Yield the blobs of a stretch of a file as the server sends them, for `Pushed`.
+
+        It ends where the server can't go on: fetch the next one to learn why.
+        """
+        reading = Reading(ref, offset, length, wire.NORMAL, with_schema=True)
+        with closing(self._answers_to(reading)) as answers:
+            for came in answers:
+                if isinstance(came, Held):
+                    yield arrival_of(came)
+
+    def _answers_to(self, reading: Reading) -> Generator[Held | wire.events.Hole]:
         self._ask(reading)
+        taken: list[Held | wire.events.Hole] = []
         try:
             while True:
+                if reading.is_paused and not reading.came:
+                    self._ask(reading)
                 self._wait(lambda: bool(reading.came) or reading.is_over)
                 if not reading.came:
-                    if reading.error is not None:
-                        raise reading.error
                     return
-                came = reading.came.popleft()
-                chunk = chunk_of(came)
-                if not isinstance(came, wire.events.Hole):
-                    with self._lock:
-                        came.release()
-                        self._tell_of_credit()
-                yield chunk
+                taken = reading.taken()
+                yield from taken
+                self._release(taken)
         finally:
             with self._lock:
                 reading.give_up()
                 self._dialogue.stop(reading)
                 self._tell()
+            self._release([*taken, *reading.came])
+
+    def _release(self, taken: Iterable[Held | wire.events.Hole]) -> None:
+        with self._lock:
+            for came in taken:
+                if isinstance(came, Held):
+                    came.release()
+            self._tell_of_credit()
 
     def watch(
         self, topics: int = wire.TOPIC_BLOBS, cursor: bytes = b""
@@ -230,6 +254,8 @@ class Stream:
         self._ask(watching)
         try:
             while True:
+                if watching.is_paused and not watching.came:
+                    self._ask(watching)
                 self._wait(lambda: bool(watching.came) or not watching.is_wanted)
                 if not watching.came:
                     assert watching.error is not None
