@@ -120,6 +120,18 @@ def test_a_damaged_database_is_named(tmp_path: Path, damage: str) -> None:
         read()
 
 
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_a_cut_table_is_named_and_no_row_is_missing_unnoticed(tmp_path: Path, left: float) -> None:
+    folder = tmp_path / "rows"
+    for _ in range(3):
+        rows = filled(folder, 40_000)
+    for table in folder.glob("*.ldb"):
+        os.truncate(table, int(table.stat().st_size * left))
+    for _ in range(2):  # LevelDB does not mend it: opening it again changes nothing
+        with pytest.raises(Corrupt, match=str(folder)), LevelDBKeyValue(folder) as kv:
+            assert dict(kv.find()) == rows
+
+
 def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
     folder = tmp_path / "rows"
     filled(folder, 10)

@@ -1,5 +1,9 @@
 """Turning records into removed ones, in place."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from ...blob import Ref
 from ...errors import StoreError
 from ..filesystem import translate
@@ -19,19 +23,23 @@ def overwrite(packs: Packs, files: PackFileSystem, gone: list[tuple[Ref, Place]]
         by_pack.setdefault(place.pack, []).append((ref, place))
     for number, records in sorted(by_pack.items()):
         path = packs.path(number)
-        try:
+        with _translated(path):
             descriptor = files.open_write(path)
-        except OSError as error:
-            raise translate(error, "remove", path) from error
         try:
-            try:
+            with _translated(path):
                 for ref, place in records:
                     _overwrite_one(packs, files, descriptor, ref, place)
-            except OSError as error:
-                raise translate(error, "remove", path) from error
             files.sync_data(descriptor)
         finally:
             files.close(descriptor)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, "remove", path) from error
 
 
 def _overwrite_one(

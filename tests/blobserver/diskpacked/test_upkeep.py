@@ -20,6 +20,7 @@ from tests.independent.diskpacked import read_by_index, walk_as_perkeep
 BLOBS = sample(12)
 ROWS = list(BLOBS.items())
 FIRST, SECOND = ROWS[0], ROWS[1]
+SECOND_SIZED = SECOND[0], len(SECOND[1])
 
 
 def opened(folder: Path, **more: object) -> DiskPacked:
@@ -286,6 +287,40 @@ def test_a_damaged_blob_is_refused_named_and_healed_by_a_new_record(tmp_path: Pa
         assert list(store.check()) == []
     with opened(tmp_path) as store:
         assert store.fetch(FIRST[0]) == FIRST[1]
+
+
+def test_a_blob_whose_end_lies_in_an_unreadable_stretch_is_named(tmp_path: Path) -> None:
+    """Its own header is whole, but the walk can't go on behind it: the next one is gone."""
+    with opened(tmp_path) as store:
+        store.receive_many(ROWS)
+        next_header = header(*SECOND_SIZED)
+
+        def zero(data: bytes) -> bytes:
+            end = data.index(next_header) + len(next_header)
+            gone = len(next_header) + 5
+            return data[: end - gone] + bytes(gone) + data[end:]
+
+        change(pack(tmp_path), zero)
+        with pytest.raises(Corrupt):
+            store.fetch(FIRST[0])
+        assert store.fetch(SECOND[0]) == SECOND[1]  # whose header alone is gone
+        assert {found.ref for found in store.check()} == {None, FIRST[0], SECOND[0]}
+        store.receive_many([FIRST])
+        assert store.fetch(FIRST[0]) == FIRST[1]
+
+
+def test_a_table_of_the_index_that_is_cut_costs_no_blob(tmp_path: Path) -> None:
+    blobs = {Ref.of(data): data for data in (b"%d" % number for number in range(500))}
+    with opened(tmp_path) as store:
+        store.receive_many(blobs.items())
+    with opened(tmp_path):
+        pass  # what the log held is a table now
+    (table,) = (tmp_path / "index.leveldb").glob("*.ldb")
+    os.truncate(table, table.stat().st_size // 2)
+    with opened(tmp_path) as store:
+        assert dict(store.fetch_many(blobs)) == blobs
+        assert list(store.check()) == []
+        assert any("index.leveldb.damaged-1" in remark for remark in store.remarks)
 
 
 def test_reindexing_finds_the_intact_one_of_two_records(tmp_path: Path) -> None:
