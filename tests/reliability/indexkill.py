@@ -100,6 +100,7 @@ def look(folder: Path) -> list[str]:
             if not upkeep.wait(2 * GUARD_S):
                 return ["the index does not become whole"]
             index.settle()
+            index.settle_sizes()
         fresh = MemoryKeyValue()
         anew = Index(fresh, storage, [OWNER_KEY_ID], catch_up=False)
         anew.reindex()
