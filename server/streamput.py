@@ -18,8 +18,9 @@ from .bridge import Bridge
 from .streamcodes import Failure, codec, failure
 from .uploads import receive_all
 
-NO_RUSH_S: Final = 0.2
-"""How long blobs without hurry wait for others, to be synced with them."""
+NO_RUSH_S: Final = 0.05
+"""How long blobs without hurry wait for others, to be synced with them. A window lasts 200 ms at
+20 MB/s: with a round trip of 100 ms the wait and the sync must fit into the other half."""
 
 
 class Taken(NamedTuple):
