@@ -17,6 +17,7 @@ from .words import ends_of, is_ref, words_of
 
 DERIVED_KEY: Final = b"pk|derived"
 DERIVED_VERSION: Final = b"4"
+SWEEP_KEY: Final = b"pk|sweep"
 DIRTY: Final = b"pk|dirty|"
 HAS: Final = b"pk|has|"
 TYPE: Final = b"pk|type|"
@@ -214,21 +215,27 @@ def now_beginning(attribute: str, beginning: str) -> bytes:
     return f"{_now_head(attribute)}{esc(beginning)[:LONGEST_VALUE]}".encode()
 
 
+@lru_cache(maxsize=1024)
 def _now_head(attribute: str) -> str:
     return f"pk|now|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|"
 
 
 def word_prefix(attribute: str, word: str) -> bytes:
     """Before the tail. word: as keys of ends have it; `#`: too many words to list."""
-    return f"pk|word|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|{word}|".encode()
+    return _word_head(attribute) + f"{word}|".encode()
+
+
+@lru_cache(maxsize=1024)
+def _word_head(attribute: str) -> bytes:
+    return f"pk|word|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|".encode()
 
 
 def value_prefixes(attribute: str, value: str) -> Iterator[bytes]:
     """Before the tail in keys by which a value is found; none lead to refs (README.md)."""
-    if is_ref(value):
+    words = words_of(value)
+    if not words and is_ref(value):
         return
     yield now_prefix(attribute, value)
-    words = words_of(value)
     for word in ["#"] if words is None else [_short(esc(w), LONGEST_VALUE) for w in words]:
         yield word_prefix(attribute, word)
 

@@ -3,7 +3,7 @@
 Only the target of a delete claim is left to the writer, who knows what is indexed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import tzinfo
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from ..schema.times import format_time
 from .files import file_rows, named_ns
 from .mime import BLOB_HEAD_SIZE, sniff
 from .rows import (
+    CLAIM,
     LOOKUP_ATTRIBUTES,
     PATH_ATTRIBUTE,
     SCHEMA_MIME,
@@ -63,8 +64,13 @@ def subjects(outcome: Outcome) -> Iterator[Ref]:
     yield outcome.ref
     if outcome.deletion is not None and outcome.deletion.target is not None:
         yield outcome.deletion.target
-    for key, _ in outcome.rows:
-        if key.startswith(b"claim|"):
+    yield from subjects_of_rows(outcome.rows)
+
+
+def subjects_of_rows(rows: Iterable[Row]) -> Iterator[Ref]:
+    """Yield what the claims among them are about."""
+    for key, _ in rows:
+        if key.startswith(CLAIM):
             yield Ref.trusted(key.split(b"|", 2)[1].decode())
 
 

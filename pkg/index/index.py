@@ -15,14 +15,14 @@ from .derived import DIRTY
 from .extract import Outcome, extract, subjects
 from .inflight import InFlight
 from .layout import prepare, wipe
-from .rows import IN_USE, STATE_KEY, have_key, parse_have
+from .rows import CLAIM, IN_USE, STATE_KEY, have_key, parse_have
 from .settle import Settler
 from .sources import RECENT_BYTES, LocalFirst, Recent
 from .storage import IndexStorage
 from .trees import GROWN, Trees
 from .view import View
-from .workers import Workers
-from .writer import Applied, Writer
+from .workers import Worked, Workers
+from .writer import Applied, Prepared, Writer
 
 PAGE_BLOBS: Final = 256
 PAGE_BYTES: Final = 4 * 1024 * 1024
@@ -122,8 +122,7 @@ class Index:
 
     def complete(self, progress: Progress | None = None) -> Report:
         """Make all rows that are lacking. What arrives meanwhile is indexed, searches work."""
-        if not self._settler.is_complete():
-            self._settler.rebuild()
+        self._settler.complete()
         return self.catch_up(progress)
 
     @property
@@ -175,7 +174,8 @@ class Index:
     def _read_all(self, progress: Progress | None) -> Report:
         self._is_behind = False
         try:
-            return self._index_all(((b.ref, b.data) for b in self._blobs.stream()), progress)
+            with self._rows.bulk():
+                return self._index_all(((b.ref, b.data) for b in self._blobs.stream()), progress)
         except BaseException:
             self._is_behind = True
             raise
@@ -222,8 +222,18 @@ class Index:
         with self._lock:
             self._rows.set(STATE_KEY, IN_USE)
 
+    def _sweep(self) -> None:
+        """Take all snapshots."""
+        start = CLAIM
+        while start:
+            with self._lock:
+                start = self._settler.sweep_page(start)
+
     def settle(self) -> None:
-        """Bring the rows that searches read in step with what has arrived."""
+        """Bring the rows that searches read in step with what has arrived.
+
+        While a long list is being indexed: with what is marked of it, which most is not.
+        """
         while self._settler.has_work():
             start = DIRTY
             while start:
@@ -282,12 +292,16 @@ class Index:
         return [extract(ref, data, source, self._zone) for ref, data in blobs]
 
     def _apply(
-        self, outcomes: list[Outcome], arrived: Iterable[Ref], woken_by: Ref | None = None
+        self,
+        outcomes: list[Outcome],
+        arrived: Iterable[Ref],
+        woken_by: Ref | None = None,
+        prepared: Prepared | None = None,
     ) -> Applied:
         """Commit outcomes; those that lacked what has arrived meanwhile are worked out again."""
         with self._lock:
-            applied = self._writer.apply(outcomes, arrived, woken_by)
-        self._tell(outcomes)
+            applied = self._writer.apply(outcomes, arrived, woken_by, prepared=prepared)
+        self._tell(outcomes, prepared)
         refused, woken = applied.refused, applied.woken
         while applied.retry:
             source = self._source({})
@@ -299,9 +313,13 @@ class Index:
             woken |= applied.woken
         return Applied(refused, woken, {})
 
-    def _tell(self, outcomes: Iterable[Outcome]) -> None:
-        if self._watchers:
-            self.tell({ref for outcome in outcomes for ref in subjects(outcome)})
+    def _tell(self, outcomes: Iterable[Outcome], prepared: Prepared | None = None) -> None:
+        if not self._watchers:
+            return
+        changed = {ref for outcome in outcomes for ref in subjects(outcome)}
+        if prepared is not None:
+            changed |= prepared.subjects()
+        self.tell(changed)
 
     def tell(self, changed: set[Ref]) -> None:
         """Tell the watchers that something else is known of these blobs now."""
@@ -359,27 +377,30 @@ class Index:
     def _index_all(self, blobs: Iterable[tuple[Ref, bytes]], progress: Progress | None) -> Report:
         done = 0
         refused: dict[Ref, str] = {}
-        for page, outcomes in self._worked_out(_pages(blobs)):
-            refused |= self._index(page) if outcomes is None else self._commit(page, outcomes)
+        for page, worked in self._worked_out(_pages(blobs)):
+            refused |= self._index(page) if worked is None else self._commit(page, worked)
             done += len(page)
             if progress is not None:
                 progress(done)
+        if self._settler.awaits_sweep():
+            self._sweep()
         self.settle()
         self.settle_sizes()
         return Report(done, refused, list(islice(self._writer.waiting(), 100)))
 
     def _worked_out(
         self, pages: Iterator[dict[Ref, bytes]]
-    ) -> Iterator[tuple[dict[Ref, bytes], list[Outcome] | None]]:
-        """Yield each page; those of a long list with their outcomes, from other processes."""
+    ) -> Iterator[tuple[dict[Ref, bytes], Worked | None]]:
+        """Yield each page; those of a long list with what came of it in other processes."""
         yield from ((page, None) for page in islice(pages, PAGES_ALONE))
+        marks = not self._settler.awaits_sweep()
         for page in pages:
-            with Workers(self._blobs, self._zone) as workers:
+            with Workers(self._blobs, self._zone, marks) as workers:
                 yield from workers.outcomes(chain((page,), pages))
 
-    def _commit(self, page: dict[Ref, bytes], outcomes: list[Outcome]) -> dict[Ref, str]:
+    def _commit(self, page: dict[Ref, bytes], worked: Worked) -> dict[Ref, str]:
         """Write a page that was worked out. Returns the refused ones of it."""
-        applied = self._apply(outcomes, arrived=page)
+        applied = self._apply(worked.outcomes, page, prepared=worked.prepared)
         self._wake(applied.woken, self._source({}))
         return applied.refused
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -62,6 +63,9 @@ class SwappableRows(KeyValue):
 
     def commit(self, batch: Batch, durable: bool = True) -> None:
         self._rows.commit(batch, durable)
+
+    def bulk(self) -> AbstractContextManager[None]:
+        return self._rows.bulk()
 
     def wipe(self) -> None:
         self._rows.wipe()

@@ -20,6 +20,7 @@ SCHEMA_VERSION: Final = b"5"
 OWN: Final = b"pk|"
 """What rows of our own begin with; everything else is as Perkeep writes it."""
 
+CLAIM: Final = b"claim|"
 LONG: Final = b"pk|long|"
 NEEDS: Final = b"pk|needs|"
 REFUSED: Final = b"pk|refused|"
@@ -161,15 +162,16 @@ def parse_claim(key: bytes, value: bytes) -> Claim:
         date_ns = parse_time(words[3])
     except Invalid as error:
         raise Corrupt("read", "claim row", str(error)) from None
+    kind, attribute, text, signer = fields
     return Claim(
-        ref=Ref.trusted(words[4]),
-        signer_ref=Ref.trusted(fields[3]),
-        key_id=words[2],
-        date_ns=date_ns,
-        type=unesc(fields[0]),
-        permanode=Ref.trusted(words[1]),
-        attribute=unesc(fields[1]),
-        value=unesc(fields[2]),
+        Ref.trusted(words[4]),
+        Ref.trusted(signer),
+        words[2],
+        date_ns,
+        unesc(kind),
+        Ref.trusted(words[1]),
+        unesc(attribute),
+        unesc(text),
     )
 
 

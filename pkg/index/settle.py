@@ -1,11 +1,12 @@
 """Keeps the rows for searches in step with the rest (README.md, "Rows for searches")."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from typing import Final
 
 from ..blob import Fetcher, Ref
 from ..errors import Corrupt, NotFound
+from ..schema.claims import Claim
 from ..schema.parse import parse
 from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE, Batch, KeyValue, after_prefix
 from .derived import (
@@ -16,6 +17,7 @@ from .derived import (
     DIRTY,
     LARGE,
     SNAPSHOT_PREFIXES,
+    SWEEP_KEY,
     cell,
     derived_rows,
     has_prefix_key,
@@ -24,13 +26,15 @@ from .derived import (
     tail,
     value_prefixes,
 )
-from .rows import OWN
+from .rows import CLAIM, OWN, parse_claim
 from .snapshot import Snapshot, decode, encode, take
 from .trees import TREE_PREFIXES
 from .view import View
 
 PAGE_SIZE: Final = 256
 """Marks that are worked off in one go, under the index's lock."""
+
+_SWEPT_AT_ONCE: Final = 256
 
 _PAGE_ROWS: Final = 10_000
 _MOST_TARGETS: Final = 10_000
@@ -55,15 +59,32 @@ class Settler:
             view.marks.known = set()
 
     def is_complete(self) -> bool:
-        """Whether the rows are there, of our form and for these owners."""
+        """Whether the rows are there, of our form and for these owners; and snapshots."""
+        return self._is_derived() and not self.awaits_sweep()
+
+    def _is_derived(self) -> bool:
         return self._rows.get(DERIVED_KEY) == self._version()
 
     def begin(self) -> None:
-        """Say so, of an index without blobs."""
-        self._rows.set(DERIVED_KEY, self._version())
+        """Say that the rows are there, of an index without blobs, and that snapshots are to come.
 
-    def rebuild(self) -> None:
-        """Make all derived rows again, and mark all that needs a snapshot."""
+        Until they have, blobs need not be marked: that would be to write most rows twice.
+        """
+        batch = Batch()
+        batch.set(DERIVED_KEY, self._version())
+        batch.set(SWEEP_KEY, b"")
+        self._rows.commit(batch)
+
+    def awaits_sweep(self) -> bool:
+        """Whether all snapshots are still to be taken, of whatever is not marked, too."""
+        return self._rows.get(SWEEP_KEY) is not None
+
+    def complete(self) -> None:
+        """Make all derived rows again, unless they are there; snapshots are left to sweeps."""
+        if not self._is_derived():
+            self._rebuild()
+
+    def _rebuild(self) -> None:
         self._view.marks.known = None
         batch = Batch()
         batch.delete(DERIVED_KEY)
@@ -74,7 +95,8 @@ class Settler:
         for row in self._view.scan(b""):
             if not row[0].startswith(OWN):
                 for derived in derived_rows(row):
-                    batch.set(*derived)
+                    if not derived[0].startswith(DIRTY):
+                        batch.set(*derived)
                 batch = self._flushed(batch)
         self._rows.commit(batch, durable=False)
         self.begin()
@@ -87,6 +109,35 @@ class Settler:
 
     def _version(self) -> bytes:
         return b"|".join([DERIVED_VERSION, *map(str.encode, self._view.owner_key_ids)])
+
+    def sweep_page(self, start: bytes) -> bytes:
+        """Take the snapshots of the next permanodes, in their order, from a key on.
+
+        Returns where the next page begins; b"" at the end.
+        """
+        if start == CLAIM:
+            self._drop_marks()
+        self._targets = self._deleted_targets()
+        batch = Batch()
+        by_permanode = groupby(self._view.scan(CLAIM, start), lambda row: row[0].split(b"|", 2)[1])
+        for permanode, rows in islice(by_permanode, _SWEPT_AT_ONCE):
+            claims = [parse_claim(*row) for row in rows]
+            self._take(batch, Ref.trusted(permanode.decode()), claims)
+            batch = self._flushed(batch)
+        following = next(by_permanode, None)
+        if following is None:
+            batch.delete(SWEEP_KEY)
+        self._rows.commit(batch, durable=False)
+        return b"" if following is None else CLAIM + following[0] + b"|"
+
+    def _drop_marks(self) -> None:
+        """The sweep that begins sees all that was marked until now; a crash makes it begin anew."""
+        batch = Batch()
+        for key, _ in self._rows.prefixed(DIRTY):
+            batch.delete(key)
+            batch = self._flushed(batch)
+        self._rows.commit(batch, durable=False)
+        self._view.marks.known = set()
 
     def has_work(self) -> bool:
         """Whether there are marks, or it is not known."""
@@ -181,12 +232,12 @@ class Settler:
             ref = about
         return None
 
-    def _take(self, batch: Batch, permanode: Ref) -> None:
+    def _take(self, batch: Batch, permanode: Ref, claims: list[Claim] | None = None) -> None:
         key = snapshot_key(permanode)
         row = self._rows.get(key)
         before = decode(row) if row else None
         old = _order_keys(before, permanode) if before else {}
-        snapshot = take(self._view, permanode, self._is_deleted)
+        snapshot = take(self._view, permanode, self._is_deleted, claims)
         if snapshot.is_empty:
             new: dict[bytes, None] = {}
             batch.delete(key)

@@ -1,13 +1,13 @@
 """What a permanode is now, by all claims about it: kept in rows, so that searches read one each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
 from ..blob import Ref, parse_ref
 from ..errors import Corrupt, Invalid
-from ..schema.claims import DEL_ATTRIBUTE, SET_ATTRIBUTE, Claim, search_attributes
+from ..schema.claims import DEL_ATTRIBUTE, SET_ATTRIBUTE, Claim, in_order, search_attributes
 from ..schema.times import parse_time
 from .attributes import NO_TIME, Place, evaluate, place_of
 from .attributes import Attributes as Shown
@@ -56,11 +56,21 @@ class Snapshot(NamedTuple):
         return self._replace(attributes={"": []}, anyones={"": []}, shown=Shown({}, NO_TIME))
 
 
-def take(view: View, permanode: Ref, is_deleted: Callable[[str], bool] | None = None) -> Snapshot:
-    """Work it out from the claims. is_deleted: a quicker `view.is_deleted`, if there is one."""
+def take(
+    view: View,
+    permanode: Ref,
+    is_deleted: Callable[[str], bool] | None = None,
+    claims: Iterable[Claim] | None = None,
+) -> Snapshot:
+    """Work it out from the claims.
+
+    is_deleted: a quicker `view.is_deleted`, if there is one. claims: `view.claims(permanode)`,
+    for who has read them already, in any order.
+    """
     if is_deleted is None:
         is_deleted = view.is_deleted
-    claims = [claim for claim in view.claims(permanode) if not is_deleted(claim.ref)]
+    found = view.claims(permanode) if claims is None else in_order(claims)
+    claims = [claim for claim in found if not is_deleted(claim.ref)]
     owned = [claim for claim in claims if claim.key_id in view.owner_key_ids]
     anyones = search_attributes(claims)
     shown = evaluate(owned)

@@ -15,15 +15,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import tzinfo
+from itertools import chain
 from queue import SimpleQueue
 from typing import IO, Final, NamedTuple, Never, Self, cast
 
 from ..blob import Ref, parse_ref
 from ..errors import Corrupt, NotFound
-from .derived import END, derived_rows
+from .derived import DIRTY, END, derived_rows
 from .extract import Outcome, extract
 from .sources import LocalFirst, Recent, Source
-from .writer import MAX_PLAIN_ROW, Prepared
+from .writer import MAX_PLAIN_ROW, Prepared, have_row, meta_row
 
 _SIGNER: Final = re.compile(rb'"camliSigner":\s*"([a-z0-9]+-[0-9a-f]+)"')
 _SIGNATURE: Final = b'"camliSig"'
@@ -68,62 +69,72 @@ _sent: set[bytes] = set()
 
 
 class _Question(NamedTuple):
-    """refs: a line each. keys: blobs of public keys by ref. zone: pickled."""
+    """refs: a line each. keys: blobs of public keys by ref. zone: pickled.
+
+    marks: whether marks of what is to be settled are among the rows.
+    """
 
     refs: str
     blobs: list[bytes]
     keys: dict[str, bytes]
     zone: bytes
+    marks: bool
 
 
-_Answer = list[tuple[str, list[bytes]] | None]
-"""For each blob its MIME, and keys and values of all its rows in turn; None: the parent's work.
+class _Answer(NamedTuple):
+    """mimes: for each blob; None: the parent's work. rows: of all the others, keys and values
+    in turn, ascending.
 
-Plain types only, as are those of a question: `marshal` takes a tenth of the time of `pickle`.
-"""
+    Plain types only, as in a question: `marshal` takes a tenth of the time of `pickle`.
+    """
+
+    mimes: list[str | None]
+    rows: list[bytes]
 
 
 def _work(question: _Question) -> _Answer:
     """In a process: what can be said of these blobs with these keys alone."""
     given = _Given({Ref.trusted(ref): key for ref, key in question.keys.items()})
     zone: tzinfo = pickle.loads(question.zone)  # noqa: S301 - from our own parent
-    answer: _Answer = []
+    mimes: list[str | None] = []
+    rows: dict[bytes, bytes] = {}
     for ref, data in zip(question.refs.split("\n"), question.blobs, strict=True):
         try:
             outcome = extract(Ref.trusted(ref), data, given, zone)
         except _ElsewhereError:
-            answer.append(None)
+            mimes.append(None)
             continue
-        rows = None if outcome.needs or outcome.refused or outcome.deletion else _packed(outcome)
-        answer.append(None if rows is None else (outcome.mime, rows))
-    return answer
+        mimes.append(outcome.mime if _gathered(outcome, rows, question.marks) else None)
+    # In order, which spares the store that they go to most of its sorting.
+    return _Answer(mimes, list(chain.from_iterable(sorted(rows.items()))))
 
 
-def _packed(outcome: Outcome) -> list[bytes] | None:
-    """All rows with those that follow from them, unless one needs the writer's attention."""
-    packed: list[bytes] = []
-    for row in outcome.rows:
-        if len(row[0]) + len(row[1]) >= MAX_PLAIN_ROW:
-            return None
-        packed += row
-        for derived in derived_rows(row):
-            if derived[0].startswith(END):
-                if derived[0] in _sent:
+def _gathered(outcome: Outcome, rows: dict[bytes, bytes], marks: bool) -> bool:
+    """Add all rows of a blob and what follows from them; unless one needs the writer's care."""
+    if outcome.needs is not None or outcome.refused or outcome.deletion is not None:
+        return False
+    plain = (*outcome.rows, meta_row(outcome))
+    if any(len(key) + len(value) >= MAX_PLAIN_ROW for key, value in plain):
+        return False
+    for row in plain:
+        rows[row[0]] = row[1]
+        for key, value in derived_rows(row):
+            if key.startswith(END):
+                if key in _sent:
                     continue
                 if len(_sent) >= _MOST_KNOWN:
                     _sent.clear()
-                _sent.add(derived[0])
-            packed += derived
-    return packed
+                _sent.add(key)
+            elif not marks and key.startswith(DIRTY):
+                continue
+            rows[key] = value
+    key, value = have_row(outcome)
+    rows[key] = value
+    return True
 
 
-def _unpacked(ref: Ref, size: int, mime: str, packed: list[bytes]) -> Outcome:
-    rows = iter(packed)
-    return Outcome(ref, size, mime, Prepared(zip(rows, rows, strict=True)))
-
-
-def _send(out: IO[bytes], message: tuple[object, ...] | list[object]) -> None:
-    data = marshal.dumps(message)  # type: ignore[arg-type]  # plain types all the way down
+def _send(out: IO[bytes], message: tuple[object, ...]) -> None:
+    data = marshal.dumps(tuple(message))  # type: ignore[arg-type]  # plain types all the way down
     out.write(_LENGTH.pack(len(data)))
     out.write(data)
     out.flush()
@@ -154,10 +165,10 @@ class _Process:
         assert out is not None
         assert back is not None
         try:
-            _send(out, tuple(question))
-            return cast(_Answer, _received(back))
+            _send(out, question)
+            return _Answer(*cast(tuple[list[str | None], list[bytes]], _received(back)))
         except (OSError, EOFError):
-            return [None] * len(question.blobs)
+            return _Answer([None] * len(question.blobs), [])
 
     def close(self) -> None:
         self._process.kill()
@@ -169,21 +180,32 @@ def _serve() -> None:
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
-            refs, blobs, keys, zone = cast(_Question, _received(questions))
+            question = _Question(*cast(_Question, _received(questions)))
         except EOFError:
             return
-        _send(answers, list(_work(_Question(refs, blobs, keys, zone))))
+        _send(answers, _work(question))
+
+
+class Worked(NamedTuple):
+    """A page that was worked out: blobs that the writer has to look at, and all the others."""
+
+    outcomes: list[Outcome]
+    prepared: Prepared
 
 
 class Workers:
     """Some processes. Used by one thread.
 
-    blobs: where keys are, and whatever else a blob needs. count: None: one for each processor.
+    blobs: where keys are, and whatever else a blob needs. marks: whether what they prepare is
+    marked to be settled. count: None: one for each processor.
     """
 
-    def __init__(self, blobs: Source, zone: tzinfo, count: int | None = None) -> None:
+    def __init__(
+        self, blobs: Source, zone: tzinfo, marks: bool = True, count: int | None = None
+    ) -> None:
         self._blobs = blobs
         self._zone = zone
+        self._marks = marks
         self._packed_zone = pickle.dumps(zone)
         self._count = count or os.cpu_count() or 1
         self._keys: dict[Ref, bytes | None] = {}
@@ -202,8 +224,8 @@ class Workers:
             process.close()
         self._pool.shutdown()
 
-    def outcomes(self, pages: Iterable[Page]) -> Iterator[tuple[Page, list[Outcome]]]:
-        """Yield each page with the outcomes of its blobs, in order.
+    def outcomes(self, pages: Iterable[Page]) -> Iterator[tuple[Page, Worked]]:
+        """Yield each page with what came of its blobs, in order.
 
         The store is asked for what a page needs when it is handed out or yielded; what it raises
         goes to the caller.
@@ -226,12 +248,12 @@ class Workers:
             key = None if signer is None else self._key(signer)
             if key is not None:
                 keys[name.decode()] = key
-        question = _Question("\n".join(signed), blobs, keys, self._packed_zone)
+        question = _Question("\n".join(signed), blobs, keys, self._packed_zone, self._marks)
         return signed, self._pool.submit(self._ask, question)
 
     def _ask(self, question: _Question) -> _Answer:
         if not question.blobs:
-            return []
+            return _Answer([], [])
         process = self._idle.get()
         try:
             return process.ask(question)
@@ -250,17 +272,15 @@ class Workers:
 
     def _finished(
         self, page: Page, signed: list[Ref], future: "Future[_Answer]"
-    ) -> tuple[Page, list[Outcome]]:
-        done = dict(zip(signed, future.result(), strict=True))
+    ) -> tuple[Page, Worked]:
+        mimes, packed = future.result()
+        done = {ref: mime for ref, mime in zip(signed, mimes, strict=True) if mime is not None}
         source = LocalFirst(page, Recent(), self._blobs)
-        outcomes = []
-        for ref, data in page.items():
-            found = done.get(ref)
-            if found is None:
-                outcomes.append(extract(ref, data, source, self._zone))
-            else:
-                outcomes.append(_unpacked(ref, len(data), *found))
-        return page, outcomes
+        outcomes = [
+            extract(ref, data, source, self._zone) for ref, data in page.items() if ref not in done
+        ]
+        rows = iter(packed)
+        return page, Worked(outcomes, Prepared(done, list(zip(rows, rows, strict=True))))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from ..blob import Ref, Statter
 from ..schema.claims import Claim
 from ..sorted.kv import Batch, KeyValue, after_prefix
 from .derived import DIRTY, derived_rows
-from .extract import Outcome, deletion_rows
+from .extract import Outcome, deletion_rows, subjects_of_rows
 from .rows import (
     LONG,
     NEEDS,
@@ -48,8 +48,29 @@ MAX_PLAIN_ROW: Final = 700
 """Bytes of a row, key and value, that fits a store for sure."""
 
 
-class Prepared(tuple[Row, ...]):
-    """Rows with all that follow from them, each of which fits a store."""
+class Prepared(NamedTuple):
+    """Blobs that were worked out elsewhere, and need nothing but to be written.
+
+    mimes: of each, as `meta` rows have them. rows: of all of them, with what follows from those;
+    each fits a store.
+    """
+
+    mimes: dict[Ref, str]
+    rows: list[Row]
+
+    def subjects(self) -> set[Ref]:
+        """As `extract.subjects`."""
+        schemas = {ref for ref, mime in self.mimes.items() if mime.startswith(SCHEMA_MIME)}
+        return schemas.union(subjects_of_rows(self.rows))
+
+
+def meta_row(outcome: Outcome) -> Row:
+    return meta_key(outcome.ref), f"{outcome.size}|{outcome.mime}".encode()
+
+
+def have_row(outcome: Outcome) -> Row:
+    """Of a blob whose indexing is complete."""
+    return have_key(outcome.ref), b"%d|indexed" % outcome.size
 
 
 class _Change:
@@ -151,8 +172,9 @@ class Writer:
         arrived: Iterable[Ref],
         woken_by: Ref | None = None,
         lacked: Mapping[Ref, Ref] | None = None,
+        prepared: Prepared | None = None,
     ) -> Applied:
-        """Write the rows of these outcomes in one commit.
+        """Write the rows of these outcomes, and what is prepared, in one commit.
 
         arrived: refs whose bytes are new here, whether or not they could be indexed.
         woken_by: the blob that these outcomes were said to wait for.
@@ -176,6 +198,8 @@ class Writer:
                 self._refuse(change, outcome)
             else:
                 self._accept(change, outcome)
+        if prepared is not None:
+            self._add_prepared(change, prepared)
         # After the others, because a target may be among them.
         for outcome, claim, target in change.deletions:
             self._delete(change, outcome, claim, target)
@@ -188,7 +212,8 @@ class Writer:
         self._any_waiting |= change.adds_waiting
         self._any_refused |= bool(refused)
         self._view.has_long_values |= change.adds_long
-        return Applied(refused, self._awaited({*arrived, *change.metas}), retry)
+        woken = self._awaited({*arrived, *change.metas}) if self._any_waiting else set()
+        return Applied(refused, woken, retry)
 
     def _present(self, outcomes: Iterable[Outcome]) -> set[Ref]:
         """What was absent when it was looked for, but arrived before we had the lock.
@@ -199,8 +224,6 @@ class Writer:
         return {found.ref for found in self._blobs.stat(needed)} if needed else set()
 
     def _awaited(self, refs: Iterable[Ref]) -> set[Ref]:
-        if not self._any_waiting:
-            return set()
         return {ref for ref in refs if self._has(needs_key(ref, ""))}
 
     def _wait(self, change: _Change, outcome: Outcome, needed: Ref) -> None:
@@ -215,12 +238,9 @@ class Writer:
 
     def _accept(self, change: _Change, outcome: Outcome) -> None:
         change.metas[outcome.ref] = outcome.mime
-        if isinstance(outcome.rows, Prepared):
-            change.batch.operations += outcome.rows
-        else:
-            for row in outcome.rows:
-                change.add(row)
-        change.add((meta_key(outcome.ref), f"{outcome.size}|{outcome.mime}".encode()))
+        for row in outcome.rows:
+            change.add(row)
+        change.add(meta_row(outcome))
         claim = outcome.deletion
         if claim is not None and claim.target is not None:
             change.deletions.append((outcome, claim, claim.target))
@@ -228,10 +248,21 @@ class Writer:
             self._finish(change, outcome)
 
     def _finish(self, change: _Change, outcome: Outcome) -> None:
-        change.batch.set(have_key(outcome.ref), b"%d|indexed" % outcome.size)
-        self._drop_waiting(change.batch, outcome.ref)
+        change.batch.set(*have_row(outcome))
+        self._drop_noted(change.batch, outcome.ref)
+
+    def _add_prepared(self, change: _Change, prepared: Prepared) -> None:
+        change.metas |= prepared.mimes
+        change.batch.operations += prepared.rows
+        if self._any_waiting or self._any_refused:
+            for ref in prepared.mimes:
+                self._drop_noted(change.batch, ref)
+
+    def _drop_noted(self, batch: Batch, ref: Ref) -> None:
+        """What was noted of a blob that could not be indexed before."""
+        self._drop_waiting(batch, ref)
         if self._any_refused:
-            change.batch.delete(refused_key(outcome.ref))
+            batch.delete(refused_key(ref))
 
     def _delete(self, change: _Change, outcome: Outcome, claim: Claim, target: Ref) -> None:
         mime = change.metas.get(target)

@@ -3,6 +3,9 @@
 import pytest
 
 from peatkeep.blob import Ref
+from peatkeep.errors import Unavailable
+from peatkeep.index import index as index_module
+from peatkeep.index import settle
 from peatkeep.index.corpus import EVERYTHING, Corpus
 from peatkeep.index.derived import (
     DERIVED_KEY,
@@ -12,6 +15,7 @@ from peatkeep.index.derived import (
     read_tail,
     tail,
 )
+from peatkeep.index.settle import Settler
 from peatkeep.index.snapshot import decode, encode, take
 from peatkeep.sorted.kv import MAX_KEY_SIZE
 from tests.index import make
@@ -41,6 +45,31 @@ def test_an_index_without_these_rows_gets_them_when_opened() -> None:
         world.kv.delete(key)
     world.kv.delete(DERIVED_KEY)
     assert difference(world.restarted().search_rows(), usual()) == []
+
+
+@pytest.mark.parametrize("pages", [0, 1, 4])
+def test_a_reindex_that_ends_before_all_snapshots_are_taken_is_completed(
+    monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    world = World()
+    world.add(corpus(), batch=1000)
+    left = iter(range(pages))
+    taken = Settler.sweep_page
+
+    def torn(self: Settler, start: bytes) -> bytes:
+        if next(left, None) is None:
+            raise Unavailable("take", "snapshots", "the process is about to end")
+        return taken(self, start)
+
+    monkeypatch.setattr(settle, "_SWEPT_AT_ONCE", 5)
+    monkeypatch.setattr(index_module, "PAGES_ALONE", 0)
+    monkeypatch.setattr(Settler, "sweep_page", torn)
+    with pytest.raises(Unavailable):
+        world.index.reindex()
+    monkeypatch.setattr(Settler, "sweep_page", taken)
+    again = world.restarted()
+    assert again.index.is_whole
+    assert difference(again.search_rows(), usual()) == []
 
 
 def test_other_owners_have_other_snapshots() -> None:

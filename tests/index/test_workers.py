@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from datetime import UTC
 from pathlib import Path
 
@@ -33,12 +34,16 @@ def test_what_a_dead_process_leaves_is_done_here() -> None:
     world = World()
     world.add(list(page.items()))
     with Workers(world.blobs, UTC, count=1) as workers:
-        for child in _children():
+        # For a moment at its start a process has no command line.
+        while not (children := _children()):
+            time.sleep(0.01)
+        for child in children:
             os.kill(child, signal.SIGKILL)
-        [(done, outcomes)] = workers.outcomes([page])
+        [(done, worked)] = workers.outcomes([page])
     assert done == page
-    assert [outcome.ref for outcome in outcomes] == list(page)
-    assert all(not outcome.refused and outcome.needs is None for outcome in outcomes)
+    assert [outcome.ref for outcome in worked.outcomes] == list(page)
+    assert all(not outcome.refused and outcome.needs is None for outcome in worked.outcomes)
+    assert not worked.prepared.rows
 
 
 def _children() -> list[int]:
