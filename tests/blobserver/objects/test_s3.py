@@ -1,12 +1,14 @@
 """S3 against a real server."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from peatkeep.blob import Ref
 from peatkeep.blobserver.conformance import StorageSuite
 from peatkeep.blobserver.memory import Memory
+from peatkeep.blobserver.migrating import Migrating, Progress, Stopped
 from peatkeep.blobserver.objects import S3
 from peatkeep.blobserver.registry import open_storage
 from peatkeep.blobserver.storage import Storage
@@ -130,3 +132,36 @@ def test_a_flipped_object_is_corrupt_by_name_and_healed_by_storing_it(
         assert store.read_range(HELLO, 1, 2) == b"el"
         store.receive(HELLO, b"hello")
         assert store.fetch(HELLO) == b"hello"
+
+
+def test_blobs_move_into_a_bucket_and_an_interrupted_move_goes_on(
+    radosgw: RadosGateway, tmp_path: Path
+) -> None:
+    blobs = {Ref.of(data): data for data in (bytes([n]) * 5_000_000 for n in range(8))}
+    stores: dict[str, Storage] = {"/old/": Memory(), "/new/": opened(radosgw.args())}
+    stores["/old/"].receive_many(blobs.items())
+    args = {
+        "from": "/old/", "to": "/new/",
+        "removed": {"type": "leveldb", "file": str(tmp_path / "removed")},
+    }  # fmt: skip
+
+    def moving() -> Migrating:
+        store = open_storage("storage-migrate", args, stores.__getitem__)
+        assert isinstance(store, Migrating)
+        return store
+
+    def stop(progress: Progress) -> None:
+        if progress.blobs:
+            raise Stopped
+
+    gone = min(blobs)
+    with stores["/new/"] as bucket:
+        with moving() as store, pytest.raises(Stopped):
+            store.migrate(stop)
+        copied = {ref for ref, _ in bucket.enumerate()}
+        assert 0 < len(copied) < len(blobs)
+        with moving() as store:
+            store.remove([gone])
+            assert store.migrate(lambda _: None).phase == "done"
+        del blobs[gone]
+        assert dict(bucket.fetch_many(ref for ref, _ in bucket.enumerate())) == blobs
