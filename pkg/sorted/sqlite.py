@@ -234,6 +234,5 @@ ERRORS: Final[dict[int, type[StoreError]]] = {
     sqlite3.SQLITE_FULL: _DiskFull,
 }
 
-FAILED_SYNCS: Final = frozenset(
-    {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_WRITE}
-)
+FAILED_SYNCS: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+"""A failed write is none: what a log or a table got of it is written over by the next."""
