@@ -55,6 +55,7 @@ class TextKeeper:
         self._wake = threading.Condition()
         self._is_stopping = False
         self._is_idle = False
+        self._sizes_grew = True  # of directories, since they were counted
         self._thread = threading.Thread(target=self._run, name="texts", daemon=True)
         self._forget = index.watch(self._note)
 
@@ -102,7 +103,11 @@ class TextKeeper:
                 changed, self._changed, self._is_idle = self._changed, set(), False
             try:
                 self._keep(self._all() if changed is None else iter(changed))
-                self._index.settle_sizes()  # nobody asks for them yet, and so need not wait
+                if (
+                    self._sizes_grew and not self._is_stopping
+                ):  # nobody asks for them yet, and so need not wait
+                    self._sizes_grew = False
+                    self._index.settle_sizes()
             except StoreError as error:
                 log.warning("full text: %s", error)
 
@@ -122,6 +127,7 @@ class TextKeeper:
     def _documents(self, refs: Iterable[Ref]) -> Iterator[tuple[Ref, Document | None]]:
         for ref in refs:
             meta = self._index.view.meta(ref)
+            self._sizes_grew |= meta is not None and meta.camli_type in ("file", "directory")
             if meta is not None and meta.camli_type == "permanode":
                 yield ref, self._of_permanode(ref)
             elif meta is not None and meta.camli_type == "file":
