@@ -103,9 +103,8 @@ class TextKeeper:
                 changed, self._changed, self._is_idle = self._changed, set(), False
             try:
                 self._keep(self._all() if changed is None else iter(changed))
-                if (
-                    self._sizes_grew and not self._is_stopping
-                ):  # nobody asks for them yet, and so need not wait
+                # Nobody asks for sizes yet, and so need not wait.
+                if self._sizes_grew and not self._is_stopping:
                     self._sizes_grew = False
                     self._index.settle_sizes()
             except StoreError as error:
