@@ -18,7 +18,7 @@ PDF_BYTES: Final = 32 * 1024 * 1024
 """A larger one is passed over."""
 
 CPU_S: Final = 20
-WAIT_S: Final = 60
+WAIT_S: Final = 600
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 PDF: Final = "application/pdf"
 
@@ -54,7 +54,10 @@ class TextReader:
                 self._process.kill()
 
     def _of_pdf(self, data: bytes) -> str:
-        """Hostile files are common: whatever the reader does to itself, it does alone."""
+        """Hostile files are common: whatever the reader does to itself, it does alone.
+
+        Of what breaks or takes too long, the pages before that.
+        """
         try:
             process = self._started()
         except OSError:
@@ -64,13 +67,16 @@ class TextReader:
         with process:
             try:
                 text, _ = process.communicate(data, WAIT_S)
-            except (OSError, subprocess.TimeoutExpired):
+            except subprocess.TimeoutExpired:
+                process.kill()
+                text, _ = process.communicate()
+            except OSError:
                 process.kill()
                 return ""
             finally:
                 with self._lock:
                     self._process = None
-        return text.decode("utf-8", "replace") if process.returncode == 0 else ""
+        return text.decode("utf-8", "replace")
 
     def _started(self) -> "subprocess.Popen[bytes] | None":
         command = [sys.executable, "-m", __name__]
@@ -113,6 +119,7 @@ def _main() -> int:
     for page in pypdf.PdfReader(io.BytesIO(sys.stdin.buffer.read())).pages:
         text = page.extract_text().encode("utf-8", "replace")[:left] + b"\n"
         sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()  # a limit may end us at the next one
         left -= len(text)
         if left <= 0:
             break

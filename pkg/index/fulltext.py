@@ -20,7 +20,7 @@ MOST_FOUND: Final = 100_000
 
 SNIPPET_WORDS: Final = 24
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _WAIT_S: Final = 10.0
 _WORDS = re.compile(r"\w+")
 _MARK: Final = "\x01"

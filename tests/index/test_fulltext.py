@@ -211,3 +211,21 @@ def test_a_reader_that_is_stopped_gives_up_what_it_reads(monkeypatch: pytest.Mon
     thread.join(GUARD_S)
     assert read == [""]
     assert reader.text_of(*ask) == ""
+
+
+def test_of_a_document_that_takes_too_long_the_first_pages_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chunk = blob(pdf("Peat"))
+    made = file([part(chunk)])
+    world = World()
+    world.add([chunk, made])
+    start = subprocess.Popen
+    program = "import os; os.write(1, b'page one'); os.kill(os.getpid(), 24)"  # SIGXCPU
+
+    def limited(*_: object, **streams: int) -> "subprocess.Popen[bytes]":
+        return start([sys.executable, "-c", program], **streams)
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    ask = (world.index.blobs, made[0], "application/pdf", len(chunk[1]))
+    assert TextReader().text_of(*ask) == "page one"
