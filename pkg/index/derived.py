@@ -29,6 +29,9 @@ DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, END, GROWN)
 
 _LONGEST_ATTRIBUTE: Final = 200
 LONGEST_VALUE: Final = 300
+_SHORT_ROW: Final = 400
+"""Bytes of a row, key and value, from which no key over the limit can follow."""
+
 _UNLISTED_TYPES: Final = frozenset({"", "claim", "bytes"})
 """Types of most blobs, which nobody lists."""
 
@@ -38,8 +41,11 @@ def derived_rows(row: Row) -> list[Row]:
     derive = _BY_KIND.get(row[0][:5])
     if derive is None:
         return []
+    rows = derive(*row)
+    if len(row[0]) + len(row[1]) < _SHORT_ROW:
+        return rows
     # As in rows.fitted: a key over the limit names what no store can hold.
-    return [derived for derived in derive(*row) if len(derived[0]) <= MAX_KEY_SIZE]
+    return [derived for derived in rows if len(derived[0]) <= MAX_KEY_SIZE]
 
 
 def dirty_key(ref: str) -> bytes:

@@ -119,9 +119,9 @@ def _gathered(outcome: Outcome, rows: dict[bytes, bytes], marks: bool) -> bool:
     for row in plain:
         rows[row[0]] = row[1]
         for key, value in derived_rows(row):
+            if key in _sent:
+                continue
             if key.startswith(END):
-                if key in _sent:
-                    continue
                 if len(_sent) >= _MOST_KNOWN:
                     _sent.clear()
                 _sent.add(key)
