@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from ...blob import Ref
 from ...errors import StoreError
@@ -35,7 +34,7 @@ def overwrite(packs: Packs, files: PackFileSystem, gone: list[tuple[Ref, Place]]
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
