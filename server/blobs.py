@@ -219,7 +219,9 @@ def windows(storage: Storage, refs: Sequence[Ref], budget: Budget) -> Iterator[b
             asked = refs[begin : begin + batches.count(page_bytes)]
             found = batches.fetch(asked, page_bytes)
             begin += len(found)
-            yield b"".join(framing.frames(zip(asked, found, strict=False)))
+            page = b"".join(framing.frames(zip(asked, found, strict=False)))
+            del found  # who reads nothing should not hold everything twice
+            yield page
 
 
 def numbered_refs(form: Form, limit: int) -> list[Ref]:
