@@ -174,6 +174,9 @@ def test_a_written_configuration_is_private_and_never_overwritten(tmp_path: Path
         ("b/c", "/a/b/c/d", "/a/b/cd"),
         ("~/x", "/home/u/x/y", "/home/u/xy"),
         ("node_modules", "/a/node_modules/b", "/a/node_modules2/b"),
+        ("[ab]", "/x/b", "/x/c"),
+        ("[ab]", "/x/[ab]", "/x/[ab]c"),
+        ("a?", "/x/ab", "/x/ab/c"),
     ],
 )
 def test_patterns_leave_files_out(pattern: str, ignored: str, kept: str) -> None:
