@@ -47,6 +47,8 @@ class Recorder(ThreadingHTTPServer):
         self.gate.set()
         self.open_for = 0
         self.waiting = threading.Event()
+        self.under_way: set[int] = set()
+        """Which threads pass a request on, also one whose client is gone."""
 
     def pass_gate(self) -> None:
         if not self.gate.is_set():
@@ -95,6 +97,13 @@ class Handler(BaseHTTPRequestHandler):
         self.pass_on()
 
     def pass_on(self) -> None:
+        self.server.under_way.add(threading.get_ident())
+        try:
+            self._pass_on()
+        finally:
+            self.server.under_way.discard(threading.get_ident())
+
+    def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.pass_gate()
         entry = Recorded(self.command, self.path, self.headers, body)
