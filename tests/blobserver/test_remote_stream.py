@@ -474,14 +474,22 @@ def test_a_server_killed_in_the_middle_of_a_batch_is_returned_to(tmp_path: Path)
     transport = Transport(server.url, auth, retry_waits_s=(0.1,) * 300)
     with Remote.on(transport, discover(transport), line=FREE_LINE) as remote:
         stream = stream_of(remote)
-        putting = threading.Thread(
-            target=lambda: [stream.put(ref, data, done, no_rush=True) for ref, data in sent]
-        )
+        is_killed = threading.Event()
+
+        def put_all() -> None:
+            for number, (ref, data) in enumerate(sent):
+                if number == len(sent) - 10:
+                    # However quick the server is, it has not answered all when it ends.
+                    assert is_killed.wait(GUARD_S)
+                stream.put(ref, data, done, no_rush=True)
+
+        putting = threading.Thread(target=put_all)
         putting.start()
         try:
             for _ in range(40):
                 assert answered.acquire(timeout=GUARD_S)
             server.kill()
+            is_killed.set()
             stored = {upload.ref for upload in uploads}
             server = machine.start_server()
             assert set(remote.stat(stored)) >= {SizedRef(ref, 20_000) for ref in stored}
