@@ -8,7 +8,7 @@ from typing import Final
 from ...blob import Ref, SizedRef
 from ...blobserver.framing import Found
 from ...blobserver.remote import Remote
-from ...blobserver.remote.storage import batches
+from ...blobserver.remote.multipart import batches
 from ...errors import StoreError
 from ...schema.filereader import FileReader
 

@@ -24,10 +24,9 @@ from peatkeep.server.config import load, tls
 from tests.cli.programs import run_program
 from tests.cli.recording import Answer, recording
 from tests.server.running import RunningServer, serving
+from tests.waiting import GUARD_S
 
 Blob = tuple[Ref, bytes]
-
-WAIT_S = 15
 
 
 def blobs(count: int, size: int, seed: int) -> list[Blob]:
@@ -70,7 +69,7 @@ def go_in_and_out(entry: ServerEntry, sent: list[Blob]) -> None:
         assert stream.connections == 1
 
     async def body() -> None:
-        async with asyncio.timeout(WAIT_S), AsyncClient(Client(entry, ClientConfig())) as client:
+        async with asyncio.timeout(GUARD_S), AsyncClient(Client(entry, ClientConfig())) as client:
             await client.put_blobs(sent)
             await client.put_blob(b"one more")
             assert [each async for each in client.fetch_many([ref for ref, _ in sent])] == sent

@@ -202,7 +202,12 @@ def test_an_upload_that_is_not_whole_at_the_end_is_refused(
             message = client.machine.next_message()
             assert message is not None
             client.socket.send(message)
-        client.receive()
+        client.machine.stat([Ref.of(b"asked behind it")])
+        asked = client.machine.next_message(1)  # and hardly any more of the blob
+        assert asked is not None
+        client.socket.send(asked)
+        while not any(isinstance(event, events.Sizes) for event in client.events):
+            client.receive()
         end.start()
         client.closed()
     failed = next(event for event in client.events if isinstance(event, events.Failed))

@@ -316,13 +316,11 @@ class Dialogue:
 
     def _blob_came(self, blob: events.Blob) -> None:
         question = self._asked.get(blob.request)
-        if question is None:
-            return
         self.answers += 1
-        if question.is_wanted:
+        if question is not None and question.is_wanted:
             question.take(blob, self._hold)
             self._pause_if_full(blob.request, question)
-        else:
+        else:  # nobody listens, or it was paused by what came with this
             assert self.machine is not None
             self.machine.release(blob)
 

@@ -1,9 +1,13 @@
-"""The multipart body of a batch upload."""
+"""The multipart body of a batch upload, and how many blobs go into one."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ...blob import Ref
+
+BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_BLOBS: Final = 500
 
 COPIED_BYTES = 16 * 1024
 """Below this size a copy is cheaper than one more call of the system."""
@@ -33,3 +37,17 @@ def upload_body(blobs: Iterable[tuple[Ref, bytes]]) -> tuple[list[bytes], str]:
     small.append(f"\r\n--{boundary}--\r\n".encode())
     pieces.append(b"".join(small))
     return pieces, f"multipart/form-data; boundary={boundary}"
+
+
+def batches(blobs: Iterable[tuple[Ref, bytes]]) -> Iterator[list[tuple[Ref, bytes]]]:
+    """Group blobs, in order, for one request each: BATCH_BLOBS, or just over BATCH_BYTES."""
+    batch: list[tuple[Ref, bytes]] = []
+    size = 0
+    for ref, data in blobs:
+        batch.append((ref, data))
+        size += len(data)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_BLOBS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

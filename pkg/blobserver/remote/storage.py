@@ -18,7 +18,7 @@ from ..storage import Generation, Storage
 from ..unsynced import Held
 from .discovery import Discovery, discover
 from .line import FREE_LINE, Line
-from .multipart import upload_body
+from .multipart import batches, upload_body
 from .pushed import Pushed
 from .transport import MAX_UNDER_WAY, Response, Transport, status_error
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 STAT_LIMIT: Final = 1000  # refs per request, the protocol's limit
 REMOVE_LIMIT: Final = 999  # the thousandth makes a Perkeep server refuse
 PAGE_LIMIT: Final = 1000
-BATCH_BYTES: Final = 4 * 1024 * 1024
-BATCH_BLOBS: Final = 500
 GETS_UNDER_WAY: Final = 10
 FEW_BLOBS: Final = 16
 """Fewer are not worth opening a stream."""
@@ -492,17 +490,3 @@ def _path_prefix(transport: Transport) -> str:
     """The prefix that the server's URL names itself, or ""."""
     path = transport.address.path
     return f"{path}/" if path else ""
-
-
-def batches(blobs: Iterable[Blob]) -> Iterator[list[Blob]]:
-    """Group blobs, in order, for one request each: BATCH_BLOBS, or just over BATCH_BYTES."""
-    batch: list[Blob] = []
-    size = 0
-    for ref, data in blobs:
-        batch.append((ref, data))
-        size += len(data)
-        if size >= BATCH_BYTES or len(batch) >= BATCH_BLOBS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
