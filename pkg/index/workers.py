@@ -114,8 +114,8 @@ def _gathered(outcome: Outcome, rows: dict[bytes, bytes], marks: bool) -> bool:
     if outcome.needs is not None or outcome.refused or outcome.deletion is not None:
         return False
     plain = (*outcome.rows, meta_row(outcome))
-    if any(len(key) + len(value) >= MAX_PLAIN_ROW for key, value in plain):
-        return False
+    if max(map(len, chain.from_iterable(plain))) > MAX_PLAIN_ROW // 2:
+        return False  # perhaps too long for a row
     for row in plain:
         rows[row[0]] = row[1]
         for key, value in derived_rows(row):
