@@ -264,8 +264,6 @@ def test_an_interrupted_run_says_so_and_the_next_goes_on(
     assert out == ""
     # What was on its way when it was interrupted is stored, or else is sent again.
     wait_until(lambda: not slow_server.under_way)
-    # What was on its way when it was interrupted is stored, or else is sent again.
-    wait_until(lambda: not slow_server.under_way)
     before = sum(len(r.body) for r in slow_server.take())
     ran = put(environ, tree, "file", ".")
     assert ran.exit_code == 0, ran.stderr
