@@ -24,14 +24,14 @@ def ref_argument(text: str) -> Ref:
 
 
 def describe_request(
-    refs: Iterable[str], depth: int, at: str | None = None, *, sizes: bool = False
+    refs: Iterable[str], depth: int, at: str | None = None, *, more: bool = False
 ) -> bytes:
     """The body of a describe request, as Perkeep's programs write it.
 
-    sizes: of directories with all that is below them, which Perkeep's servers do not tell.
+    more: with what Perkeep's servers do not tell.
     """
     members = {"blobrefs": list(refs), "blobref": None, "depth": depth, "at": at}
-    members |= {"sizes": True} if sizes else {}
+    members |= {"sizes": True, "facts": True} if more else {}
     return json.dumps(members, indent="\t").encode()
 
 
@@ -60,7 +60,7 @@ def describe(session: Session, refs: tuple[str, ...], depth: int, at: str) -> No
             parse_time(at)
         except Invalid as error:
             raise click.UsageError(str(error)) from None
-    body = describe_request(wanted, depth, at or None, sizes=session.output.is_terminal)
+    body = describe_request(wanted, depth, at or None, more=session.output.is_terminal)
     answer = Connection(session).search("describe", body=body)
     if not session.output.is_terminal:
         show(session, answer)

@@ -43,7 +43,8 @@ class DescribeRequest(NamedTuple):
     """depth: at least 1. max_dir_children: of each directory. at_ns: None for now.
 
     rules: parents before children. sizes: whether to tell what is below directories.
-    paths: whether to tell in which folders files and directories are.
+    paths: whether to tell in which folders files and directories are. facts: whether to tell what
+    Perkeep does not know: dates in names, tags of films and of music other than MP3.
     """
 
     refs: tuple[Ref, ...]
@@ -53,6 +54,7 @@ class DescribeRequest(NamedTuple):
     rules: tuple[Rule, ...] = ()
     sizes: bool = False
     paths: bool = False
+    facts: bool = False
 
 
 def describe(view: View, request: DescribeRequest) -> Json:
@@ -161,11 +163,38 @@ class _Walk:
             description["permanode"] = {"attr": values, "modtime": attributes.modified}
             _add_place(description, place)
         elif meta.camli_type == "file":
-            _add_file(self._view, ref, description)
+            self._add_file(ref, description)
         elif meta.camli_type == "directory":
             self._add_directory(ref, description)
         if self._request.paths and ("file" in description or "dir" in description):
             description["path"] = self._view.path(ref)
+
+    def _add_file(self, ref: Ref, description: Json) -> None:
+        view = self._view
+        info = view.file_info(ref)
+        if info is None:
+            return
+        file: Json = {"fileName": info.name.decode("utf-8", "replace"), "size": info.size}
+        if info.mime:
+            file["mimeType"] = info.mime
+        file |= zip(("time", "modTime"), view.file_times(ref), strict=False)
+        self._add_date(ref, file)
+        file["wholeRef"] = info.whole_ref
+        description["file"] = file
+        if info.mime.startswith("image/"):
+            size = view.image_size(ref)
+            if size is not None:
+                description["image"] = {"width": size[0], "height": size[1]}
+        if is_clip(info.mime) and info.whole_ref is not None:
+            tags = view.media_tags(info.whole_ref, of_clips=self._request.facts)
+            if tags:
+                description["mediaTags"] = tags
+        _add_place(description, place_of_file(view, ref))
+
+    def _add_date(self, ref: Ref, description: Json) -> None:
+        """The day that a name tells."""
+        if self._request.facts and (dated := self._view.dated(ref)) is not None:
+            description["dated"] = dated
 
     def _add_directory(self, ref: Ref, description: Json) -> None:
         info = self._view.file_info(ref)
@@ -173,8 +202,7 @@ class _Walk:
             return
         name = info.name.decode("utf-8", "replace")
         description["dir"] = {"fileName": name, "size": info.size, "wholeRef": None}
-        if (dated := self._view.dated(ref)) is not None:
-            description["dir"]["dated"] = dated
+        self._add_date(ref, description["dir"])
         tree = self._view.tree(ref) if self._request.sizes else None
         if tree is not None:
             numbers = {"size": tree.size_bytes, "files": tree.files, "dirs": tree.directories}
@@ -182,29 +210,6 @@ class _Walk:
         children = list(self._view.children(ref, self._request.max_dir_children))
         if children:
             description["dirChildren"] = children
-
-
-def _add_file(view: View, ref: Ref, description: Json) -> None:
-    info = view.file_info(ref)
-    if info is None:
-        return
-    file: Json = {"fileName": info.name.decode("utf-8", "replace"), "size": info.size}
-    if info.mime:
-        file["mimeType"] = info.mime
-    file |= zip(("time", "modTime"), view.file_times(ref), strict=False)
-    if (dated := view.dated(ref)) is not None:
-        file["dated"] = dated
-    file["wholeRef"] = info.whole_ref
-    description["file"] = file
-    if info.mime.startswith("image/"):
-        size = view.image_size(ref)
-        if size is not None:
-            description["image"] = {"width": size[0], "height": size[1]}
-    if is_clip(info.mime) and info.whole_ref is not None:
-        tags = view.media_tags(info.whole_ref)
-        if tags:
-            description["mediaTags"] = tags
-    _add_place(description, place_of_file(view, ref))
 
 
 def _add_place(description: Json, place: Place | None) -> None:

@@ -130,6 +130,7 @@ def describe_by_json(value: object) -> DescribeRequest:
         tuple(_rules(members.get("rules"))),
         _flag(members, "sizes"),
         _flag(members, "paths"),
+        _flag(members, "facts"),
     )
 
 

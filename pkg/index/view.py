@@ -207,12 +207,13 @@ class View:
         tags = self.clip(info.whole_ref).tags
         return (int(tags["width"]), int(tags["height"])) if "width" in tags else None
 
-    def media_tags(self, whole_ref: str) -> dict[str, str]:
+    def media_tags(self, whole_ref: str, *, of_clips: bool = True) -> dict[str, str]:
+        """of_clips: also of what Perkeep has no rows for."""
         prefix = f"mediatag|{whole_ref}|".encode()
         tags = {
             key[len(prefix) :].decode(): unesc(value.decode()) for key, value in self.scan(prefix)
         }
-        return tags or dict(self.clip(whole_ref).tags)
+        return tags or (dict(self.clip(whole_ref).tags) if of_clips else {})
 
     def place_of_content(self, whole_ref: str) -> tuple[float, float] | None:
         """Latitude and longitude in degrees, as a picture's EXIF data tell them, or a film."""

@@ -205,17 +205,21 @@ def test_a_folder_with_a_date_dates_its_permanode_whenever_it_comes() -> None:
     assert created(world, node) != "2024-05-03T00:00:00Z"
     world.add([folder])
     assert created(world, node) == "2024-05-03T00:00:00Z"
-    described = describe(world.index.view, DescribeRequest((folder[0],)))
+    described = describe(world.index.view, DescribeRequest((folder[0],), facts=True))
     assert described["meta"][folder[0]]["dir"]["dated"] == "2024-05-03T00:00:00Z"
 
 
 def test_a_film_is_described_and_has_a_place() -> None:
     world, blobs = World(), named(mp4(), "film.mp4", "2025-01-01T00:00:00Z")
     world.add(blobs)
-    described = describe(world.index.view, DescribeRequest((blobs[1][0],)))["meta"][blobs[1][0]]
+    film, view = blobs[1][0], world.index.view
+    described = describe(view, DescribeRequest((film,), facts=True))["meta"][film]
     assert described["file"]["dated"] == TAKEN
     assert described["mediaTags"] == {"durationms": "2500", "width": "640", "height": "480"}
     assert described["location"] == {"latitude": 48.8577, "longitude": 2.295}
+    as_perkeep = describe(view, DescribeRequest((film,)))["meta"][film]
+    assert "mediaTags" not in as_perkeep
+    assert "dated" not in as_perkeep["file"]
     assert world.index.view.image_size(blobs[1][0]) == (640, 480)
     assert (
         parse_time(TAKEN) == int(datetime(2024, 5, 3, 14, 22, 33, tzinfo=UTC).timestamp()) * 10**9
