@@ -239,6 +239,8 @@ class ClientMachine(Connection):
         if self._came_bytes:
             self._window.arrived(self._came_bytes, now)
             self._came_bytes = 0
+            for priority in CLASSES:
+                self._grant(priority)
         return events
 
     def _ack_came(self, _flags: int, _request: int, body: memoryview, out: list[Event]) -> None:
@@ -375,7 +377,6 @@ class ClientMachine(Connection):
         if self._arrived_bytes[priority] > self._granted_bytes[priority]:
             raise ProtocolViolation(Violation.LIMIT, "bytes beyond the credit")
         self._came_bytes += piece_bytes
-        self._grant(priority)
 
     def _grant(self, priority: int) -> None:
         """Note that credit is to be told, when there is enough of it to be worth a frame."""
