@@ -104,7 +104,7 @@ def test_a_stretch_of_a_file_comes_through_cuts_by_one_question_each(tmp_path: P
     content = random.Random(5).randbytes(6_000_000)
     made: list[tuple[Ref, bytes]] = []
     ref = write_file(lambda ref, data: made.append((ref, data)), [content], {}).ref
-    with running_server(tmp_path) as server, line_to(server.url) as line:
+    with running_server(tmp_path) as server, line_to(server.url, delay_s=0.03) as line:
         transport = Transport(server.url, server.auth)
         Remote(transport).receive_many(made)
         transport = Transport(line.url, server.auth, retry_waits_s=(0.01, 0.1, 0.5))

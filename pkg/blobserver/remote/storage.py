@@ -34,6 +34,9 @@ GETS_UNDER_WAY: Final = 10
 FEW_BLOBS: Final = 16
 """Fewer are not worth opening a stream."""
 
+LONG_LINE_S: Final = 0.03
+"""To connect takes longer on a line whose round trips are worth saving."""
+
 MULTI_GET_REFS: Final = 500
 STALLS: Final = 3
 """How often in a row a multi-get may break without having brought a blob."""
@@ -230,10 +233,13 @@ class Remote(Storage):
     def push_file(self, ref: Ref, offset: int, length: int) -> Pushed | None:
         """A source for who reads these bytes of a file in order: its blobs come unasked.
 
-        None where there is no stream. Raises Unavailable, Forbidden.
+        None where there is no stream, or on a quick line: there to ask costs less than to keep
+        what comes. Raises Unavailable, Forbidden.
         """
         stream = self.open_stream()
-        return Pushed(stream.file_blobs(ref, offset, length), self) if stream is not None else None
+        if stream is None or stream.opening_s < LONG_LINE_S:
+            return None
+        return Pushed(stream.file_blobs(ref, offset, length), self)
 
     def _fetch_or_error(self, ref: Ref) -> tuple[Ref, framing.Found]:
         try:
