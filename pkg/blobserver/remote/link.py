@@ -104,6 +104,8 @@ class Link:
         self._unsent: deque[memoryview] = deque()
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._message_bytes = LEAST_MESSAGE_BYTES
+        self.handshake_s = 0.0
+        """How long the server took to answer it: a round trip, and a little."""
         self._begun_at = 0.0  # when the message that is being sent was made
         connection.setblocking(False)
 
@@ -257,6 +259,7 @@ def open_link(transport: "Transport", path: str, message_bytes: int = 0) -> Link
             transport.authorization,
             message_bytes or CLIENT_HELLO.message_bytes,
         )
+        began = time.monotonic()
         for piece in websocket.output():
             connection.sendall(piece)
         messages: list[bytes] = []
@@ -264,7 +267,9 @@ def open_link(transport: "Transport", path: str, message_bytes: int = 0) -> Link
             messages += websocket.feed(connection.recv(4096))
             if websocket.is_over:
                 raise Unavailable("open stream to", transport.address, websocket.farewell)
-        return Link(connection, websocket, messages)
+        link = Link(connection, websocket, messages)
+        link.handshake_s = time.monotonic() - began
+        return link
     except StoreError:
         connection.close()
         raise

@@ -35,7 +35,7 @@ FEW_BLOBS: Final = 16
 """Fewer are not worth opening a stream."""
 
 LONG_LINE_S: Final = 0.03
-"""To connect takes longer on a line whose round trips are worth saving."""
+"""The handshake of a stream takes longer where round trips are worth saving."""
 
 MULTI_GET_REFS: Final = 500
 STALLS: Final = 3
@@ -237,7 +237,7 @@ class Remote(Storage):
         what comes. Raises Unavailable, Forbidden.
         """
         stream = self.open_stream()
-        if stream is None or stream.opening_s < LONG_LINE_S:
+        if stream is None or stream.handshake_s < LONG_LINE_S:
             return None
         return Pushed(stream.file_blobs(ref, offset, length), self)
 

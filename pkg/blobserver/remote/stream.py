@@ -70,8 +70,8 @@ class Stream:
         self._closing = threading.Event()
         self._used_at = 0.0
         self._codecs = threading.local()
-        self.opening_s = 0.0
-        """How long it took to connect: two round trips or more."""
+        self.handshake_s = 0.0
+        """How long it took last: a round trip, and a little."""
         self.connections = 0
         """How often it has connected."""
 
@@ -322,9 +322,8 @@ class Stream:
             if self._is_closed:
                 raise Unavailable("use", self, "stopped")
             try:
-                began = time.monotonic()
                 link = self._first_link()
-                self.opening_s = time.monotonic() - began
+                self.handshake_s = link.handshake_s
             except StoreError as error:
                 with self._lock:
                     self._dialogue.fail(error)
