@@ -26,7 +26,7 @@ EARLY_FRACTION: Final = 4
 WAITING_BYTES: Final = 48 * 1024 * 1024
 """Blobs held in memory, waiting or under way, above which those who bring more are held up."""
 
-SENDERS: Final = 5
+SENDERS: Final = 3
 
 Blob = tuple[Ref, bytes]
 Done = Callable[[Exception | None], None]

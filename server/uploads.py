@@ -24,7 +24,7 @@ from .answers import bad_request, json_text, raw_json, sized_json
 from .bridge import Bridge
 from .forms import content_type
 
-WINDOW_BYTES: Final = 8 * 1024 * 1024
+WINDOW_BYTES: Final = 4 * 1024 * 1024
 
 WINDOW_BLOBS: Final = 1000
 """Blobs of a window that are stored at once: a body may consist of tiny ones."""

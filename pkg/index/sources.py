@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RECENT_BYTES: Final = 16 * 1024 * 1024
 """Chunks that arrived last: most files of a backup are described by then by a blob behind them."""
 
-RECENT_REFS: Final = 65_536
+RECENT_REFS: Final = 16_384
 """Chunks that are known to have been verified when they arrived: of the last 4 GiB, in 14 MB."""
 
 

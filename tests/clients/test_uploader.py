@@ -9,7 +9,7 @@ import pytest
 from peatkeep.blob import Ref
 from peatkeep.blobserver.remote import Uploaded
 from peatkeep.clients.caches import UploadCache
-from peatkeep.clients.uploader import BATCH_BLOBS, WAITING_BYTES, Uploader
+from peatkeep.clients.uploader import BATCH_BLOBS, SENDERS, WAITING_BYTES, Uploader
 from peatkeep.errors import Unavailable
 from tests.waiting import GUARD_S
 
@@ -77,7 +77,7 @@ def test_the_last_blobs_wait_for_those_that_are_under_way() -> None:
     uploader.stop()
 
 
-def test_no_more_than_five_requests_are_under_way_and_memory_is_bounded() -> None:
+def test_no_more_than_a_few_requests_are_under_way_and_memory_is_bounded() -> None:
     target = Held()
     uploader = Uploader(target, UploadCache(None))
     added = []
@@ -90,7 +90,7 @@ def test_no_more_than_five_requests_are_under_way_and_memory_is_bounded() -> Non
 
     thread = threading.Thread(target=add)
     thread.start()
-    for _ in range(5):
+    for _ in range(SENDERS):
         assert target.begun.acquire(timeout=GUARD_S)
     assert not target.begun.acquire(timeout=0.2)
     assert len(added) * 1_000_000 <= WAITING_BYTES + 2_000_000
@@ -98,7 +98,7 @@ def test_no_more_than_five_requests_are_under_way_and_memory_is_bounded() -> Non
     thread.join(GUARD_S)
     uploader.drain()
     assert len(target.sent) == 150
-    assert target.most_at_once == 5
+    assert target.most_at_once == SENDERS
     uploader.stop()
 
 
