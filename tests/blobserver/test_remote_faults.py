@@ -108,7 +108,7 @@ def test_changes_are_watched_where_there_is_an_index(remote: Remote) -> None:
     ref = write_file(lambda ref, data: made.append((ref, data)), [b"a file"], {}).ref
     remote.receive_many(made)
     told = (event.change for event in changes if isinstance(event, events.Changed))
-    assert any(json.loads(change) == {"indexed": [ref]} for change in told)
+    assert any(ref in json.loads(change)["indexed"] for change in told)
     changes.close()
 
 
