@@ -21,8 +21,7 @@ from .sqlite import ERRORS as SQLITE_ERRORS
 from .sqlite import FAILED_SYNCS
 from .texts import text_from, text_or_none
 
-_PAGE: Final = 500
-"""Rows that are asked for, or fetched, in one go."""
+_PAGE: Final = 500  # rows that are asked for, or fetched, in one go
 
 _ATTEMPTS: Final = 5
 """Of a transaction that met another one, or a connection that was lost."""
@@ -30,8 +29,7 @@ _ATTEMPTS: Final = 5
 _WAIT_S: Final = 10
 """For a connection, an answer of the network, or SQLite's lock."""
 
-_CONNECTIONS: Final = 32
-"""Open at the same time; each running find has one."""
+_CONNECTIONS: Final = 32  # open at the same time; each running find has one
 
 _KEY: Final = sa.column("k", sa.String)
 _VALUE: Final = sa.column("v", sa.String)
