@@ -7,7 +7,8 @@ from typing import Final, Protocol, runtime_checkable
 
 from ..blob import Ref
 from ..errors import Corrupt, NotFound
-from ..schema.filereader import Leaf
+from ..schema import filereader
+from ..schema.filereader import Leaf, zeros
 from .progress import Progress
 
 _ZEROS: Final = bytes(1024 * 1024)
@@ -69,12 +70,6 @@ def _refs(leaves: Iterable[Leaf], met: deque[Leaf]) -> Iterator[Ref]:
 def cut(leaf: Leaf, data: bytes) -> Iterator[bytes]:
     """The bytes of a leaf, of whose blob this is the content. Raises Corrupt."""
     if leaf.ref is None:
-        for start in range(0, leaf.length, len(_ZEROS)):
-            yield _ZEROS[: leaf.length - start]
-        return
-    if leaf.ref == _ZEROS_REF:
-        data = _ZEROS
-    end = leaf.offset + leaf.length
-    if len(data) < end:
-        raise Corrupt("read", leaf.ref, f"{len(data)} bytes, not {end}")
-    yield data if leaf.length == len(data) else data[leaf.offset : end]
+        yield from zeros(leaf.length)
+    else:
+        yield filereader.cut(leaf, _ZEROS if leaf.ref == _ZEROS_REF else data)

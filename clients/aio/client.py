@@ -13,12 +13,13 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ...blob import Ref, SizedRef
 from ...blobserver import wire
 from ...blobserver.framing import Found
 from ...errors import Unsupported
+from ...schema.filereader import zeros
 from ..client import Client
 from .requests import Requests
 from .stream import AsyncStream, Event
@@ -26,8 +27,6 @@ from .stream import AsyncStream, Event
 if TYPE_CHECKING:
     from ..backup import Backup
     from ..files import FileOptions
-
-ZEROS: Final = bytes(1024 * 1024)
 
 
 class AsyncClient:
@@ -121,8 +120,8 @@ class AsyncClient:
                 if chunk.data is not None:
                     yield chunk.data
                     continue
-                for start in range(0, chunk.length, len(ZEROS)):
-                    yield ZEROS[: chunk.length - start]
+                for piece in zeros(chunk.length):
+                    yield piece
 
     async def watch(
         self, topics: int = wire.TOPIC_BLOBS, cursor: bytes = b""

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..blob import Ref
 from ..errors import Corrupt, Invalid
-from ..schema.filereader import FileReader, Leaf
+from ..schema.filereader import FileReader, Leaf, zeros
 from ..schema.parse import Part, Schema
 from ..schema.times import format_time
 from .clips import NOTHING, Clip, clip_row, is_clip, is_looked_into, read_clip
@@ -29,7 +29,6 @@ MAX_PIECES: Final = 16 * 1024**2
 can name each other so often that reading them would never end."""
 
 _HEAD_SIZE: Final = 512 * 1024
-_ZEROS: Final = bytes(1024 * 1024)
 _YEAR_1980_NS: Final = 315_532_800 * 1_000_000_000
 
 
@@ -128,8 +127,7 @@ class _Content:
             holes += leaf.length
             if holes > MAX_HOLE_SIZE:
                 raise Invalid("read", "file", f"over {MAX_HOLE_SIZE} bytes that no blob holds")
-            for start in range(0, leaf.length, len(_ZEROS)):
-                yield _ZEROS[: leaf.length - start]
+            yield from zeros(leaf.length)
 
     def _leaves(self) -> Iterable[Leaf]:
         parts = self._schema.parts

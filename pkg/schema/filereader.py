@@ -80,6 +80,20 @@ class _Node(NamedTuple):
         return pieces
 
 
+def zeros(length: int) -> Iterator[bytes]:
+    """Yield the bytes of a hole, at most 1 MiB at a time."""
+    for start in range(0, length, len(_ZEROS)):
+        yield _ZEROS[: length - start]
+
+
+def cut(leaf: Leaf, data: bytes) -> bytes:
+    """The bytes of a leaf that is no hole, of whose blob this is the content. Raises Corrupt."""
+    end = leaf.offset + leaf.length
+    if len(data) < end:
+        raise Corrupt("read", leaf.ref, f"{len(data)} bytes, not {end}")
+    return data if leaf.length == len(data) else data[leaf.offset : end]
+
+
 class FileReader:
     """The content of a `file` or `bytes` blob. May be used from many threads.
 
@@ -116,13 +130,9 @@ class FileReader:
         fetched = _fetched_ahead(leaves, fetch_many) if fetch_many else self._fetched(leaves)
         for leaf, data in fetched:
             if data is None:
-                for start in range(0, leaf.length, len(_ZEROS)):
-                    yield _ZEROS[: leaf.length - start]
-                continue
-            end = leaf.offset + leaf.length
-            if len(data) < end:
-                raise Corrupt("read", leaf.ref, f"{len(data)} bytes, not {end}")
-            yield data if leaf.length == len(data) else data[leaf.offset : end]
+                yield from zeros(leaf.length)
+            else:
+                yield cut(leaf, data)
 
     def chunks(
         self, offset: int = 0, length: int | None = None, fetch_many: FetchMany | None = None
