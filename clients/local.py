@@ -200,17 +200,3 @@ def is_same(before: os.stat_result, after: os.stat_result) -> bool:
         after.st_mtime_ns,
         after.st_ctime_ns,
     )
-
-
-def kind_word(mode: int) -> str:
-    """What a node is, in a word for people."""
-    for test, word in (
-        (modes.S_ISREG, "file"),
-        (modes.S_ISDIR, "directory"),
-        (modes.S_ISLNK, "symbolic link"),
-        (modes.S_ISFIFO, "fifo"),
-        (modes.S_ISSOCK, "socket"),
-    ):
-        if test(mode):
-            return word
-    return "device"

@@ -233,7 +233,7 @@ class Restore:
             self._write_small_files(folder_parts, list(files), blobs)
 
     def _write_small_files(
-        self, folder_parts: tuple[bytes, ...], files: Sequence["_SmallFile"], blobs: "_Prefetched"
+        self, folder_parts: tuple[bytes, ...], files: Sequence[_SmallFile], blobs: "_Prefetched"
     ) -> None:
         """Write small files of one directory."""
         count = size_bytes = 0
@@ -250,7 +250,7 @@ class Restore:
                 self._failed(file.node, error)
         self._progress.files_done(count, size_bytes)
 
-    def _write_small(self, folder: int, file: "_SmallFile", blobs: "_Prefetched") -> int:
+    def _write_small(self, folder: int, file: _SmallFile, blobs: "_Prefetched") -> int:
         """Write a small file and return its size."""
         node = file.node
         data = b"".join(

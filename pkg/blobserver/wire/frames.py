@@ -12,7 +12,6 @@ from .codes import Violation as Violation
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct(">BBII")
-NO_REQUEST: Final = 0
 WHOLE: Final = 0xFFFFFFFF
 """In ERROR, for an item: the whole request. In SIZES: the blob is not there."""
 TO_THE_END: Final = 0xFFFFFFFF_FFFFFFFF
