@@ -20,31 +20,11 @@ from tests.e2e.machine import Machine
 from tests.independent import stream as independent
 from tests.independent.websocket import messages
 from tests.proxy import Line as Cable
-from tests.proxy import line_to
-from tests.server.running import RunningServer, running_server
+from tests.server.running import RunningServer
 from tests.server.streaming import PLACE
 from tests.waiting import GUARD_S, wait_until
 
 from .remotes import Blob, blobs, remote_to, stream_of
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture
-def line(server: RunningServer) -> Iterator[Cable]:
-    with line_to(server.url) as line:
-        yield line
-
-
-@pytest.fixture
-def remote(server: RunningServer, line: Cable) -> Iterator[Remote]:
-    with remote_to(line.url, server.auth) as remote:
-        yield remote
-
 
 # -- subscriptions --------------------------------------------------------------------------------
 

@@ -29,28 +29,9 @@ from peatkeep.schema.filewriter import write_file
 from peatkeep.server.auth import Auth, Right
 from peatkeep.server.config import load
 from tests.proxy import Line as Cable
-from tests.proxy import line_to
-from tests.server.running import RunningServer, running_server, serving
+from tests.server.running import RunningServer, serving
 
 from .remotes import Blob, blobs, remote_to, stream_of
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture
-def line(server: RunningServer) -> Iterator[Cable]:
-    with line_to(server.url) as line:
-        yield line
-
-
-@pytest.fixture
-def remote(server: RunningServer, line: Cable) -> Iterator[Remote]:
-    with remote_to(line.url, server.auth) as remote:
-        yield remote
 
 
 def fetched(stream: Stream, sent: list[Blob]) -> Iterator[object]:

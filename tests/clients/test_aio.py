@@ -17,6 +17,7 @@ from peatkeep.clients.aio.stream import AsyncStream
 from peatkeep.clients.client import Client
 from peatkeep.clients.config import ClientConfig, ServerEntry
 from peatkeep.errors import Forbidden, Invalid, NotFound, Unavailable, Unsupported
+from tests.blobserver.remotes import blobs
 from tests.independent import stream as independent
 from tests.independent.websocket import messages
 from tests.proxy import Line, line_to
@@ -25,14 +26,8 @@ from tests.server.stored import file, store_of
 from tests.server.streaming import PLACE
 from tests.waiting import GUARD_S
 
-Blob = tuple[Ref, bytes]
 Result = TypeVar("Result")
 Work = Callable[[AsyncClient], Awaitable[Result]]
-
-
-def blobs(count: int, size: int, seed: int) -> list[Blob]:
-    dice = random.Random(seed)
-    return [(Ref.of(data), data) for data in (dice.randbytes(size) for _ in range(count))]
 
 
 @pytest.fixture(scope="module")

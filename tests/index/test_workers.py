@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from datetime import UTC
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from peatkeep.index import index as index_module
 from peatkeep.index.workers import Workers
 from tests.index import make
 from tests.index.corpus import World, corpus
+from tests.waiting import wait_until
 
 
 def test_a_reindex_in_processes_gives_the_rows_of_one_without(
@@ -35,9 +35,8 @@ def test_what_a_dead_process_leaves_is_done_here() -> None:
     world.add(list(page.items()))
     with Workers(world.blobs, UTC, count=1) as workers:
         # For a moment at its start a process has no command line.
-        while not (children := _children()):
-            time.sleep(0.01)
-        for child in children:
+        wait_until(lambda: bool(_children()))
+        for child in _children():
             os.kill(child, signal.SIGKILL)
         [(done, worked)] = workers.outcomes([page])
     assert done == page
