@@ -171,44 +171,50 @@ _HTML_STARTS: Final = (
     *(b"<table", b"<a", b"<style", b"<title", b"<b", b"<body", b"<br", b"<p", b"<!--"),
 )
 
-_BROWSER_STARTS: Final = (
-    (b"%PDF-", "application/pdf"),
-    (b"%!PS-Adobe-", "application/postscript"),
-    (b"\xfe\xff", "text/plain; charset=utf-16be"),
-    (b"\xff\xfe", "text/plain; charset=utf-16le"),
-    (b"\xef\xbb\xbf", ""),
-    (b"\0\0\1\0", "image/x-icon"),
-    (b"\0\0\2\0", "image/x-icon"),
-    (b"BM", "image/bmp"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"ID3", "audio/mpeg"),
-    (b"OggS\0", "application/ogg"),
-    (b"MThd\0\0\0\6", "audio/midi"),
-    (b"\x1a\x45\xdf\xa3", "video/webm"),
-    (b"\0\1\0\0", "font/ttf"),
-    (b"OTTO", "font/otf"),
-    (b"ttcf", "font/collection"),
-    (b"wOFF", "font/woff"),
-    (b"wOF2", "font/woff2"),
-    (b"\x1f\x8b\x08", "application/x-gzip"),
-    (b"PK\3\4", "application/zip"),
-    (b"Rar!\x1a\7\0", "application/x-rar-compressed"),
-    (b"Rar!\x1a\7\1\0", "application/x-rar-compressed"),
-    (b"\0asm", "application/wasm"),
-)
 
-_CONTAINERS: Final = (
-    (b"RIFF", b"WEBPVP", "image/webp"),
-    (b"FORM", b"AIFF", "audio/aiff"),
-    (b"RIFF", b"AVI ", "video/avi"),
-    (b"RIFF", b"WAVE", "audio/wave"),
-)
-"""What stands at 0 and, after a 4-byte length, at 8."""
+def _starts(table: str) -> tuple[re.Pattern[bytes], tuple[str, ...]]:
+    """Rows of an expression in bytes and a kind, as `_magic` makes them."""
+    rows = [line.rsplit(maxsplit=1) for line in table.strip().splitlines()]
+    joined = "|".join(f"({form})" for form, _ in rows)
+    return re.compile(joined.encode(), re.DOTALL), tuple(mime for _, mime in rows)
 
-_ALL_STARTS: Final = tuple(row[0] for row in (*_BROWSER_STARTS, *_CONTAINERS))
+
+# A byte order mark is none without two bytes behind it. Film stands between the two tables.
+_BEFORE_FILM, _MIMES_BEFORE_FILM = _starts(
+    r"""
+%PDF- application/pdf
+%!PS-Adobe- application/postscript
+\xfe\xff.. text/plain;charset=utf-16be
+\xff\xfe.. text/plain;charset=utf-16le
+\x00\x00[\x01\x02]\x00 image/x-icon
+BM image/bmp
+GIF8[79]a image/gif
+RIFF.{4}WEBPVP image/webp
+\x89PNG\r\n\x1a\n image/png
+\xff\xd8\xff image/jpeg
+FORM.{4}AIFF audio/aiff
+ID3 audio/mpeg
+OggS\x00 application/ogg
+MThd\x00\x00\x00\x06 audio/midi
+RIFF.{4}AVI[ ] video/avi
+RIFF.{4}WAVE audio/wave
+"""
+)
+_AFTER_FILM, _MIMES_AFTER_FILM = _starts(
+    r"""
+\x1a\x45\xdf\xa3 video/webm
+.{34}LP application/vnd.ms-fontobject
+\x00\x01\x00\x00 font/ttf
+OTTO font/otf
+ttcf font/collection
+wOFF font/woff
+wOF2 font/woff2
+\x1f\x8b\x08 application/x-gzip
+PK\x03\x04 application/zip
+Rar!\x1a\x07\x01?\x00 application/x-rar-compressed
+\x00asm application/wasm
+"""
+)
 
 
 def sniff(head: bytes, file_name: bytes = b"") -> str:
@@ -260,17 +266,14 @@ def _as_browsers_do(head: bytes) -> str:
         for start in _HTML_STARTS:
             if lower.startswith(start) and text[len(start) : len(start) + 1] in (b" ", b">"):
                 return "text/html"
-    if head.startswith(_ALL_STARTS):
-        for start, mime in _BROWSER_STARTS:
-            if head.startswith(start):
-                return mime
-        for start, form, mime in _CONTAINERS:
-            if head.startswith(start) and head.startswith(form, 8):
-                return mime
+    match = _BEFORE_FILM.match(head)
+    if match is not None and match.lastindex is not None:
+        return _MIMES_BEFORE_FILM[match.lastindex - 1].replace(";", "; ")
     if _has_mp4_brand(head):
         return "video/mp4"
-    if head[:34] == bytes(34) and head[34:36] == b"LP":
-        return "application/vnd.ms-fontobject"
+    match = _AFTER_FILM.match(head)
+    if match is not None and match.lastindex is not None:
+        return _MIMES_AFTER_FILM[match.lastindex - 1]
     return ""
 
 

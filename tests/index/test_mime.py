@@ -60,6 +60,19 @@ def test_an_mp4_brand_counts_anywhere_but_as_a_version() -> None:
     assert sniff(b"\0\0\0\x10ftypabcdmp42zzzz") == ""
 
 
+def test_a_byte_order_mark_is_one_only_before_two_bytes() -> None:
+    assert sniff(b"\xfe\xff\0") == ""
+    assert sniff(b"\xfe\xff\0a") == "text/plain; charset=utf-16be"
+
+
+def test_embedded_fonts_are_told_by_two_letters_whatever_stands_before_them() -> None:
+    font = "application/vnd.ms-fontobject"
+    assert sniff(bytes(range(1, 35)) + b"LP") == font
+    assert sniff(b"wOFF" + bytes(30) + b"LP") == font
+    assert sniff(b"%!PS-Adobe-3.0".ljust(34) + b"LP") == "application/postscript"
+    assert sniff(b"\0\0\0\x28ftypmp42".ljust(34) + b"LP    ") == "video/mp4"
+
+
 @given(st.binary(max_size=600), st.binary(max_size=40))
 def test_any_bytes_have_a_kind(head: bytes, name: bytes) -> None:
     assert isinstance(sniff(head, name), str)
