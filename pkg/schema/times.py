@@ -12,7 +12,7 @@ _BILLION = 1_000_000_000
 _CYCLE_DAYS = 146_097  # 400 years, after which the calendar repeats
 
 _FORM = re.compile(
-    r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))",
+    r"(\d{4}-\d\d-\d\d)T(\d\d?):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))",
     re.ASCII,
 )
 
@@ -53,7 +53,8 @@ def _days(text: str) -> int:
 def parse_time(text: str) -> int:
     """The instant that an RFC 3339 text names, cut to nanoseconds. Raises Invalid.
 
-    Any zone offset; `T` and `Z` in upper case only; a comma may stand for the point.
+    Any zone offset; `T` and `Z` in upper case only; a comma may stand for the point. As readers
+    do: an hour may be one digit, an offset may be a whole day or name 60 minutes.
     """
     match = _FORM.fullmatch(text)
     if match is None:
@@ -68,7 +69,7 @@ def parse_time(text: str) -> int:
         raise Invalid("parse time", repr(text), "no such time of day")
     seconds = days * _SECONDS_A_DAY + hour * 3600 + minute * 60 + second
     if sign:
-        if int(zone_hours) > 23 or int(zone_minutes) > 59:
+        if int(zone_hours) > 24 or int(zone_minutes) > 60:
             raise Invalid("parse time", repr(text), "no such zone")
         offset = int(zone_hours) * 3600 + int(zone_minutes) * 60
         seconds += offset if sign == "-" else -offset

@@ -128,14 +128,16 @@ _ELEMENTS: Final = (
     ("-", "-", None),
     ("01", r"\d\d", (1, 12, "month")),
     ("-", "-", None),
-    ("02", r"\d\d", (1, 31, "day")),
+    ("02", r"\d\d", None),  # looked at last, with its month
     ("T", "T", None),
     ("15", r"\d\d?", (0, 23, "hour")),
     (":", ":", None),
     ("04", r"\d\d", (0, 59, "minute")),
     (":", ":", None),
     ("05", r"\d\d(?:[.,]\d+)?", (0, 59, "second")),
-    ("Z07:00", r"Z|[+-]\d\d:\d\d", None),
+    ("Z07:00", r"Z|[+-](?=\d\d:\d\d)", None),
+    ("", r"(?<=[+-])\d\d|", (0, 24, "time zone offset hour")),
+    ("", r"(?<=\d):\d\d|", (0, 60, "time zone offset minute")),
 )
 
 
@@ -149,12 +151,14 @@ def time_of(text: str) -> int:
 
 def _time_words(text: str) -> str:
     """Which element of the layout the text breaks."""
-    rest = text
+    end = 0
     for name, form, limits in _ELEMENTS:
-        match = re.match(form, rest, re.ASCII)
+        match = re.compile(form, re.ASCII).match(text, end)
         if match is None:
-            return f' as "{_LAYOUT}": cannot parse {quote(rest)} as {quote(name)}'
-        if limits is not None and not limits[0] <= int(match[0][:2]) <= limits[1]:
+            return f' as "{_LAYOUT}": cannot parse {quote(text[end:])} as {quote(name)}'
+        digits = match[0].lstrip(":")[:2]
+        if limits is not None and digits and not limits[0] <= int(digits) <= limits[1]:
             return f": {limits[2]} out of range"
-        rest = rest[match.end() :]
+        end = match.end()
+    rest = text[end:]
     return f": extra text: {quote(rest)}" if rest else ": day out of range"

@@ -36,7 +36,6 @@ END: Final = Token(Kind.END, "", -1)
 
 _BLANKS = re.compile(r"[ \t\n\v\f\r]*")
 _WORD = re.compile(f"[^:(){SPACES}]*")
-_LETTERS = re.compile(r"[^\W\d_]*")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _OPERATOR = re.compile(r"(and|or)(?=[ \t\n\v\f\r(])")
 _LAST: Final = frozenset({Kind.ERROR, Kind.LITERAL, Kind.QUOTED_LITERAL})
@@ -93,7 +92,9 @@ class _Lexer:
         return False
 
     def _predicate_or_word(self) -> None:
-        end = self._match_end(_LETTERS)
+        end = self._place
+        while self._text[end : end + 1].isalpha():
+            end += 1
         if not self._text.startswith(":", end):
             self._emit(Kind.LITERAL, self._match_end(_WORD))
             return

@@ -84,6 +84,13 @@ def test_predicates_without_a_vector(expression: str, wanted: dict[str, Any]) ->
         ("tag:ü ü", 'No support for literals yet at position 7, token: "ü"'),
         ("named:unknown", 'No named search found for: unknown at position 0, token: "named:'),
         ("loc:nowhere", 'No location found for "nowhere" at position 0'),
+        ("x²:y", 'No support for literals yet at position 0, token: "x²"'),
+        ('before:"2012-01-32T00:00:0xZ"', 'cannot parse "0xZ" as "05" at position 0'),
+        ('before:"2012-02-30T00:00:00Z"', '": day out of range at position 0'),
+        (
+            'after:"2012-01-01T00:00:00+25:00"',
+            '": time zone offset hour out of range at position 0',
+        ),
         ("(tag:a -", "Expected an atom at position -1"),
         ("before:2012-02-30", 'parsing time "2012-02-30T00:00:00Z": day out of range at'),
         ('before:"2012-02-03T00:00:00Zx"', 'parsing time "2012-02-03T00:00:00Zx": extra text: "x"'),
