@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 MAX_RANGES: Final = 100
 """Ranges in one request; more is an attack, not a reader."""
 
-_RANGE = re.compile(r"(\d{0,19})-(\d{0,19})", re.ASCII)
+_RANGE = re.compile(r"(\d{0,19})[ \t]*-[ \t]*(\d{0,19})", re.ASCII)
 
 
 class Span(NamedTuple):
@@ -66,11 +66,11 @@ def _span(text: str, size: int) -> Span | None:
         length = min(int(last), size)
         return Span(size - length, length) if length else None
     start = int(first)
-    end = size - 1 if last == "" else int(last)
-    if last != "" and end < start:
-        raise BadRange("invalid range")
     if start >= size:
         return None
+    end = size - 1 if last == "" else int(last)
+    if end < start:
+        raise BadRange("invalid range")
     return Span(start, min(end, size - 1) - start + 1)
 
 

@@ -25,6 +25,8 @@ from peatkeep.server.ranges import (
         ("bytes=0-0,2-2", [Span(0, 1), Span(2, 1)]),
         ("bytes= 0-0 , 50-60", [Span(0, 1)]),
         ("bytes=,0-0", [Span(0, 1)]),
+        ("bytes=1 - 2", [Span(1, 2)]),
+        ("bytes=30-20,0-0", [Span(0, 1)]),
     ],
 )
 def test_a_range_names_its_bytes(header: str | None, found: list[Span]) -> None:
