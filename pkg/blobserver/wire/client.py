@@ -83,12 +83,14 @@ class ClientMachine(Connection):
         so much may be held that is not released.
 
         ahead_bytes: how much of uploads may wait here to be sent (`room`). patience_s: the server
-        is given up (`tick`) when uploads are out and none is answered for so long.
+        is given up (`tick`) when uploads are out and none is answered for so long; so it is when
+        it says nothing to any question, and no bytes that nobody released can be the reason.
         """
         super().__init__(hello, now)
         self._ahead_bytes = ahead_bytes
         self._patience_s = patience_s
-        self._answered_at = now
+        self._answered_at = now  # an upload
+        self._told_at = now  # something, to a question
         self._last_request = 0
         self._puts: dict[int, Outgoing] = {}
         self._costs: dict[int, int] = {}  # of those of which some has left
@@ -256,6 +258,7 @@ class ClientMachine(Connection):
         code, item, text = frames.parse_error(body)
         asked = self._asked.get(request)
         if asked is not None:
+            self._told_at = self._heard_at
             if item == WHOLE:
                 del self._asked[request]
             elif asked.kind == frames.FETCH:
@@ -276,9 +279,16 @@ class ClientMachine(Connection):
         super().tick(now)
         if not self._costs:
             self._answered_at = now
-        elif now - self._answered_at > self._patience_s:
-            reason = f"no upload answered for {self._patience_s:.0f} s"
-            raise ProtocolViolation(Violation.SILENCE, reason)
+        if any(self._held_bytes) or not self._has_questions():
+            self._told_at = now
+        for what, since in ("upload", self._answered_at), ("question", self._told_at):
+            if now - since > self._patience_s:
+                reason = f"no {what} answered for {self._patience_s:.0f} s"
+                raise ProtocolViolation(Violation.SILENCE, reason)
+
+    def _has_questions(self) -> bool:
+        """Whether answers are due: a subscription may be silent for ever."""
+        return any(asked.kind != frames.SUBSCRIBE for asked in self._asked.values())
 
     def _answered(self, request: int) -> None:
         self._answered_at = self._heard_at
@@ -377,6 +387,7 @@ class ClientMachine(Connection):
         if self._arrived_bytes[priority] > self._granted_bytes[priority]:
             raise ProtocolViolation(Violation.LIMIT, "bytes beyond the credit")
         self._came_bytes += piece_bytes
+        self._told_at = self._heard_at
 
     def _grant(self, priority: int) -> None:
         """Note that credit is to be told, when there is enough of it to be worth a frame."""
@@ -430,6 +441,8 @@ class ClientMachine(Connection):
         asked = self._asked.get(request)
         if asked is None or asked.kind not in kinds:
             raise out_of_order(f"an answer to {request}, which was not asked so")
+        if asked.kind != frames.SUBSCRIBE:
+            self._told_at = self._heard_at
         return asked
 
     @staticmethod
@@ -476,14 +489,7 @@ class ClientMachine(Connection):
 
 
 def _blob(request: int, flags: int, head: BlobHead, data: bytes) -> Blob:
+    packed, is_schema = bool(flags & ZSTD), bool(flags & frames.SCHEMA)
     return Blob(
-        request,
-        head.item,
-        head.ref,
-        data,
-        head.size,
-        bool(flags & ZSTD),
-        head.place,
-        bool(flags & frames.SCHEMA),
-        flags & CLASS,
+        request, head.item, head.ref, data, head.size, packed, head.place, is_schema, flags & CLASS
     )

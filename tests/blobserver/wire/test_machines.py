@@ -9,6 +9,7 @@ from peatkeep.blobserver.wire import (
     BULK,
     INTERACTIVE,
     TOPIC_BLOBS,
+    Code,
     Hello,
     Place,
     ProtocolViolation,
@@ -304,6 +305,56 @@ def test_acknowledgements_that_never_come_end_the_patience(line: Line) -> None:
     with pytest.raises(ProtocolViolation) as caught:
         line.client.tick(121)
     assert caught.value.close_code == Violation.SILENCE
+
+
+def pass_time(line: Line, start: int, end: int) -> None:
+    """Heartbeats go on; nothing else happens."""
+    for second in range(start, end):
+        line.now = float(second)
+        line.client.tick(line.now)
+        line.server.tick(line.now)
+        line.settle()
+
+
+def test_a_question_that_is_never_answered_ends_the_patience(line: Line) -> None:
+    line.client.stat([SMALL])
+    pass_time(line, 0, 120)
+    line.now = 121.0
+    line.server.tick(line.now)
+    line.settle()
+    with pytest.raises(ProtocolViolation, match="no question answered") as caught:
+        line.client.tick(line.now)
+    assert caught.value.close_code == Violation.SILENCE
+
+
+def test_a_subscription_may_be_silent_for_ever(line: Line) -> None:
+    line.client.subscribe(TOPIC_BLOBS)
+    pass_time(line, 0, 1000)
+
+
+def test_an_answer_to_one_question_is_patience_for_the_others(line: Line) -> None:
+    first, second = line.client.stat([SMALL]), line.client.stat([SMALL])
+    pass_time(line, 0, 100)
+    line.server.sizes(first, [None])
+    line.settle()
+    pass_time(line, 101, 200)
+    line.server.sizes(second, [None])
+    line.settle()
+    assert [event.request for event in line.client_events] == [first, second]
+
+
+def test_a_reader_who_holds_what_came_is_no_reason_to_give_the_server_up(line: Line) -> None:
+    request = line.client.fetch([SMALL, Ref.of(b"another")])
+    line.settle()
+    line.server.send_blob(request, 0, BLOBS[SMALL])
+    line.settle()
+    pass_time(line, 0, 500)
+    (came,) = [event for event in line.client_events if isinstance(event, events.Blob)]
+    line.client.release(came)
+    pass_time(line, 501, 600)
+    line.server.error(request, Code.NOT_FOUND, "not there", item=1)
+    line.settle()
+    assert isinstance(line.client_events[-1], events.Failed)
 
 
 def test_tiny_pieces_cost_no_more_than_their_bytes(line: Line) -> None:
