@@ -42,6 +42,10 @@ class Parts(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no t
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> multipart.MultipartSegment:
         return multipart.MultipartSegment(headerlist)
 
+    def _on_segment_headerline(self, line: bytes) -> None:
+        # A file name in another encoding is no reason to refuse what it names.
+        super()._on_segment_headerline(line.decode("utf-8", "replace").encode())
+
 
 class Stop(Exception):
     """Reading the body ends here; the message goes into the answer."""

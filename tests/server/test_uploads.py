@@ -143,6 +143,14 @@ def test_a_blob_that_the_index_refuses_is_stored_but_not_received() -> None:
     assert storage.fetch(Ref.of(b"refused")) == b"refused"
 
 
+def test_a_file_name_in_another_encoding_stops_nothing() -> None:
+    storage = Memory()
+    body = multipart_body([(str(Ref.of(b"a")), b"a")])
+    head, name, tail = body.partition(b'filename="')
+    answer = upload(storage, [head, name, b"caf\xe9", tail])
+    assert answer == {"received": [{"blobRef": str(Ref.of(b"a")), "size": 1}]}
+
+
 def test_an_upload_that_breaks_off_keeps_what_was_whole() -> None:
     body = multipart_body(named([b"whole", b"broken off"]))
     storage = Memory()
