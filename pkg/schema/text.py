@@ -36,11 +36,13 @@ def encode(members: Mapping[str, object]) -> bytes:
     """
     version = members.get("camliVersion", 1)
     lines = [
-        f"  {_quoted(name)}: {_value(members[name], '  ')}"
+        f"  {encode_basestring(name)}: {_value(members[name], '  ')}"
         for name in sorted(members)
         if name != "camliVersion"
     ]
     text = ",\n".join([f'{{"camliVersion": {_value(version, "")}', *lines]) + "\n}"
+    if _NEEDS_ESCAPE.search(text):  # which only texts can hold
+        text = text.translate(_ESCAPES)
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -51,7 +53,7 @@ def _value(value: object, indent: str) -> str:
     if isinstance(value, Ref):
         return f'"{value}"'  # most of what there is, and nothing in it needs an escape
     if isinstance(value, str):
-        return _quoted(value)
+        return encode_basestring(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -61,8 +63,10 @@ def _value(value: object, indent: str) -> str:
     if isinstance(value, float):
         return _float(value)
     inner = indent + "  "
-    if isinstance(value, Mapping):
-        items = [f"{inner}{_quoted(key)}: {_value(value[key], inner)}" for key in sorted(value)]
+    if isinstance(value, (dict, Mapping)):  # the first spares the second, which is slow
+        items = [
+            f"{inner}{encode_basestring(key)}: {_value(value[key], inner)}" for key in sorted(value)
+        ]
         return _block("{", items, indent, "}")
     if isinstance(value, (list, tuple)):
         return _block("[", [inner + _value(item, inner) for item in value], indent, "]")
@@ -73,11 +77,6 @@ def _block(opening: str, items: list[str], indent: str, closing: str) -> str:
     if not items:
         return opening + closing
     return opening + "\n" + ",\n".join(items) + "\n" + indent + closing
-
-
-def _quoted(text: str) -> str:
-    quoted = encode_basestring(text)
-    return quoted.translate(_ESCAPES) if _NEEDS_ESCAPE.search(quoted) else quoted
 
 
 def _float(number: float) -> str:
