@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from ..blob import Ref, SizedRef
 from ..errors import Invalid, StoreError
 from ..schema.chunker import FIRST_CHUNK_SIZE, cuts
-from ..schema.filetree import FileTree, PartMembers, part_members
+from ..schema.filetree import FileTree, PartMembers, part_members, parts_blob
 from ..schema.filewriter import WholeRef
 from ..schema.node import inode_blob, node_members
 from ..schema.parse import parse_object
 from ..schema.text import encode
 from ..schema.times import format_time, parse_time
-from .local import FileSource, holes_of, is_same, node_stat, open_regular, read_pieces
+from .local import FileSource, holes_of, is_same, node_stat, open_regular, read_pieces, read_whole
 from .uploader import AnyUploader, FileGroup
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ class FileStorer:
         members: dict[str, object],
     ) -> tuple[bytes, Ref | None]:
         """The file blob, after its chunks were sent, and the ref of all contents, if known."""
+        if stat.st_size <= FIRST_CHUNK_SIZE:
+            return _small_text(group, members, read_whole(descriptor, path, stat))
         whole: Ref | None = None
         if self._copies is not None and self._may_have_copy(descriptor, stat):
             digests = _digests(self._pieces(descriptor, path, stat), self._copies.hash_names)
@@ -163,9 +165,7 @@ class FileStorer:
             parts = self._copies.parts_of(digests)
             if parts is not None:
                 return encode({"camliType": "file", **members, "parts": parts}), whole
-        is_hashed_whole = whole is None and (
-            self.options.needs_whole or stat.st_size <= FIRST_CHUNK_SIZE
-        )
+        is_hashed_whole = whole is None and self.options.needs_whole
         tree = FileTree()
         hashing = WholeRef()
         for chunk in cuts(self._pieces(descriptor, path, stat)):
@@ -187,12 +187,20 @@ class FileStorer:
     def _may_have_copy(self, descriptor: int, stat: os.stat_result) -> bool:
         """Whether it is worth while to hash the whole file, to look for a copy of it."""
         assert self._copies is not None
-        if stat.st_size <= FIRST_CHUNK_SIZE:
-            return False
         if stat.st_size <= PROBED_BYTES:
             return True
         first_chunk = os.pread(descriptor, FIRST_CHUNK_SIZE, 0)
         return self._copies.may_exist(Ref.of(first_chunk))
+
+
+def _small_text(group: FileGroup, members: dict[str, object], data: bytes) -> tuple[bytes, Ref]:
+    """As `FileStorer._text`, of a file that is one chunk, or empty: most files are."""
+    whole = Ref.of(data)
+    parts: list[PartMembers] = []
+    if data:
+        group.add(whole, data)
+        parts.append({"blobRef": whole, "size": len(data)})
+    return parts_blob({"camliType": "file", **members}, parts, group.add), whole
 
 
 def _taken(descriptor: int, stat: os.stat_result, zone: "tzinfo") -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Sends the blobs of files over the stream, and says when a file is safe.
 
-Here no request has to be filled: a blob leaves when it is made. Blobs arrive in the order in which
-they were given, and are stored in it, so a file's blob is sent right behind its chunks.
+Here no request has to be filled: a blob leaves when the next is made. Blobs arrive in the order in
+which they were given, and are stored in it, so a file's blob is sent right behind its chunks.
 """
 
 import queue
@@ -38,7 +38,7 @@ class StreamGroup:
 
         Raises what made the uploader give up.
         """
-        self._uploader.send(self, ref, data, no_rush=True)
+        self._uploader.send(self, ref, data)
 
     def finish(self, last: Sequence[Blob], done: Done, *, vivify: bool = False) -> None:
         """Send the last blobs, those that refer to all before them; `done` is called when
@@ -58,6 +58,8 @@ class StreamUploader:
 
     What waits for an acknowledgement is told by a thread of its own: the stream must not wait
     for those who are told.
+    The last blob is held back. All go without hurry, so that the server syncs many at once, but
+    the one before `drain`, which must not wait for others.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class StreamUploader:
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._in_flight: dict[Ref, list[StreamGroup]] = {}
+        self._leaving = threading.Lock()  # taken before the other: blobs keep their order
+        self._last: Blob | None = None
         self._answers: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
         self._unsettled = 0
         self._failure: Exception | None = None
@@ -92,7 +96,7 @@ class StreamUploader:
     def group(self) -> StreamGroup:
         return StreamGroup(self)
 
-    def send(self, group: StreamGroup, ref: Ref, data: bytes, *, no_rush: bool) -> None:
+    def send(self, group: StreamGroup, ref: Ref, data: bytes) -> None:
         """Called by the group."""
         if self._failure is not None:
             raise self._failure
@@ -103,24 +107,32 @@ class StreamUploader:
             assert self._plain is not None
             group.over(self._plain).add(ref, data)
             return
-        with self._lock:
-            group.waiting += 1
-            waiters = self._in_flight.get(ref)
-            if waiters is not None:
-                waiters.append(group)
-                return
-            self._in_flight[ref] = [group]
-            self._unsettled += 1
-            if self._teller is None:
-                self._teller = threading.Thread(target=self._tell, name="acknowledged", daemon=True)
-                self._teller.start()
+        with self._leaving:
+            with self._lock:
+                group.waiting += 1
+                waiters = self._in_flight.get(ref)
+                if waiters is not None:
+                    waiters.append(group)
+                    return
+                self._in_flight[ref] = [group]
+                self._unsettled += 1
+                if self._teller is None:
+                    self._teller = threading.Thread(
+                        target=self._tell, name="acknowledged", daemon=True
+                    )
+                    self._teller.start()
+            last, self._last = self._last, (ref, data)
+            if last is not None:
+                self._put(stream, last, no_rush=True)
+
+    def _put(self, stream: "Stream", blob: Blob, *, no_rush: bool) -> None:
+        ref, data = blob
         try:
             stream.put(ref, data, self._answers.put, no_rush=no_rush)
         except StoreError as error:
             from ..blobserver.remote.dialogue import Upload
 
-            Upload(ref, b"", self._answers.put).end(error)
-            raise
+            Upload(ref, b"", self._answers.put).end(error)  # told to those who wait for it
 
     def finish(self, group: StreamGroup, last: Sequence[Blob], done: Done) -> None:
         """Called by the group."""
@@ -132,8 +144,8 @@ class StreamUploader:
             group.waiting += 1  # so that it does not end while the last are on their way
         try:
             if group.error is None:
-                for number, (ref, data) in enumerate(last, 1):
-                    self.send(group, ref, data, no_rush=number < len(last))
+                for ref, data in last:
+                    self.send(group, ref, data)
         except Exception as error:  # goes to whoever waits
             group.error = group.error or error
         finally:
@@ -147,6 +159,10 @@ class StreamUploader:
         """Return when all is acknowledged and told. Raises the failure, if any."""
         if self._plain is not None:
             self._plain.drain()
+        with self._leaving:
+            last, self._last = self._last, None
+            if last is not None and self._stream is not None:
+                self._put(self._stream, last, no_rush=False)
         with self._lock:
             while self._unsettled and self._failure is None:
                 self._settled.wait()
