@@ -39,7 +39,7 @@ from tests.reliability import (  # noqa: E402
     syncfirst,
 )
 from tests.reliability.fuzz_targets import PARSERS  # noqa: E402
-from tests.reliability.stores import STORES  # noqa: E402
+from tests.reliability.stores import SERVED, STORES  # noqa: E402
 from tests.reliability.verdict import Verdict  # noqa: E402
 
 KILLS = 50
@@ -70,13 +70,15 @@ def fuzz_all(folder: Path, seconds: float) -> Verdict:
     return fuzz.run(folder, seconds, list(PARSERS), workers=os.cpu_count() or 1)
 
 
-def of_stores(name: str, run: Callable[[Path, int, str, float], Verdict]) -> dict[str, Run]:
-    """A line for each store: `crash-localdisk` and so on."""
+def of_stores(
+    name: str, run: Callable[[Path, int, str, float], Verdict], *more: str
+) -> dict[str, Run]:
+    """A line for each store, and for what else it knows: `crash-localdisk` and so on."""
 
     def of(store: str) -> Run:
         return lambda folder, seed, seconds: run(folder, seed, store, seconds)
 
-    return {f"{name}-{store}": of(store) for store in STORES}
+    return {f"{name}-{store}": of(store) for store in (*STORES, *more)}
 
 
 def index_of(store: str) -> Run:
@@ -89,7 +91,7 @@ def read_by_others(store: str) -> Run:
 
 
 PROGRAMME: dict[str, Run] = {
-    **of_stores("crash", partial(crash.run, most=STATES)),
+    **of_stores("crash", partial(crash.run, most=STATES), SERVED),
     **of_stores("nthfail", partial(nthfail.run, most=POINTS)),
     **of_stores("rot", partial(rot.run, most=DAMAGES)),
     **of_stores("enospc", lambda folder, seed, store, _: enospc.run(folder, seed, store, FILLINGS)),

@@ -6,6 +6,7 @@ A state is what was flushed before some moment of the log, and any part of what 
 all of it (a plain prefix), none, or a random choice of its blocks. In every state all blobs that
 were acknowledged by then must be served, what is listed must be readable, what was removed must
 not be back, and opening takes at most 5 s. The planted bug is localdisk that syncs no folder.
+STORE `stream`: a server works on that disk, with all that it keeps, and is fed over the stream.
 """
 
 import json
@@ -21,10 +22,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from peatkeep.blob import Ref
+from peatkeep.blobserver.storage import Storage
 from peatkeep.errors import StoreError
 from tests.reliability.blockfile import Event, read_log
 from tests.reliability.disks import ROOT, Loop, apart, mounted, unmount
-from tests.reliability.stores import Blobs, file_batch, lost, opened, small_batch, unserved
+from tests.reliability.stores import (
+    SERVED,
+    Blobs,
+    file_batch,
+    lost,
+    opened,
+    served,
+    small_batch,
+    unserved,
+)
 from tests.reliability.verdict import Verdict
 
 DISK_BYTES = 24 << 20
@@ -64,32 +75,32 @@ class Writer:
     def _now(self) -> int:
         return self._log.stat().st_size
 
-    def work(self, store_name: str, folder: Path, seed: int) -> None:
-        with opened(store_name, folder) as storage:
+    def work(self, storage: Storage, seed: int, *, removes: bool) -> None:
+        """removes: whether it may; a server does not unless it is told to."""
 
-            def write(number: int) -> None:
-                dice = random.Random(f"{seed} {number}")
-                try:
-                    for step in range(BATCHES):
-                        batch = file_batch(dice) if step % 5 == 4 else small_batch(dice)
-                        self.blobs.update(batch)
-                        storage.receive_many(batch.items())
+        def write(number: int) -> None:
+            dice = random.Random(f"{seed} {number}")
+            try:
+                for step in range(BATCHES):
+                    batch = file_batch(dice) if step % 5 == 4 else small_batch(dice)
+                    self.blobs.update(batch)
+                    storage.receive_many(batch.items())
+                    at = self._now()
+                    self.story.stored.extend((at, ref) for ref in batch)
+                    if removes and step % 3 == 2:
+                        gone = dice.sample(sorted(batch), 1)
+                        asked = self._now()
+                        storage.remove(gone)
                         at = self._now()
-                        self.story.stored.extend((at, ref) for ref in batch)
-                        if step % 3 == 2:
-                            gone = dice.sample(sorted(batch), 1)
-                            asked = self._now()
-                            storage.remove(gone)
-                            at = self._now()
-                            self.story.removed.extend((asked, at, ref) for ref in gone)
-                except StoreError as error:
-                    self.failures.append(f"without any fault: {error}")
+                        self.story.removed.extend((asked, at, ref) for ref in gone)
+            except StoreError as error:
+                self.failures.append(f"without any fault: {error}")
 
-            threads = [threading.Thread(target=write, args=[n]) for n in range(WRITERS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+        threads = [threading.Thread(target=write, args=[n]) for n in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 def make_disk(path: Path) -> None:
@@ -114,7 +125,12 @@ def write_on(disk: Path, log: Path, folder: Path, store_name: str, seed: int) ->
     loop = Loop(folder / "fuse" / "disk")
     writer = Writer(log)
     with mounted(loop.device, folder / "ext4", "ext4"):
-        writer.work(store_name, folder / "ext4", seed)
+        if store_name == SERVED:
+            with served(folder, folder / "ext4") as storage:
+                writer.work(storage, seed, removes=False)
+        else:
+            with opened(store_name, folder / "ext4") as storage:
+                writer.work(storage, seed, removes=True)
     loop.close()
     unmount(folder / "fuse")
     server.wait()

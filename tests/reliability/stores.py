@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from peatkeep.blob import Ref
@@ -12,8 +12,10 @@ from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.registry import open_storage
 from peatkeep.blobserver.storage import Storage
+from peatkeep.clients.client import Client
 from peatkeep.schema.text import encode
 from tests.blobserver.encrypt.stores import TEST_ONLY_IDENTITY
+from tests.e2e.machine import Machine
 
 MAX_PACK_BYTES = 300_000
 """Packs are small here, so that a run makes several."""
@@ -70,6 +72,15 @@ def _diskpacked(folder: Path, stack: ExitStack, index: str = "leveldb") -> Stora
     return stack.enter_context(open_storage("diskpacked", args, lambda _: Memory()))
 
 
+def _server(folder: Path, stack: ExitStack) -> Storage:
+    """What a server keeps in `folder`, as a first start lays it out."""
+    blobs = folder / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    rows = {"type": "leveldb", "file": str(blobs / "diskpacked-index.leveldb")}
+    args = {"path": str(blobs), "metaIndex": rows}
+    return stack.enter_context(open_storage("diskpacked", args, lambda _: Memory()))
+
+
 def _blobpacked(folder: Path, stack: ExitStack) -> Storage:
     small = _localdisk(folder, stack)
     large = stack.enter_context(LocalDisk(folder / "blobs" / "packed"))
@@ -113,11 +124,28 @@ PLANTED: dict[str, Open] = {
 }
 
 
+SERVED = "stream"
+"""The store of a server that was fed over the stream."""
+
+
 @contextmanager
 def opened(name: str, folder: Path) -> Iterator[Storage]:
-    """Open a store of STORES or PLANTED; at the end nothing of it is open any more."""
+    """Open a store of STORES or PLANTED, or SERVED; at the end nothing of it is open any more."""
     with ExitStack() as stack:
-        yield {**STORES, **PLANTED}[name](folder, stack)
+        yield {**STORES, **PLANTED, SERVED: _server}[name](folder, stack)
+
+
+@contextmanager
+def served(home: Path, folder: Path) -> Iterator[Storage]:
+    """A server that keeps its data in `folder`, as a store that is reached over the stream."""
+    machine = Machine(home)
+    with (
+        machine.serving(f"--data={folder}"),
+        closing(Client.from_environment(machine.environ)) as client,
+    ):
+        if client.storage.open_stream() is None:
+            raise RuntimeError("the server offers no stream")
+        yield client.storage
 
 
 def small_batch(dice: random.Random, most_bytes: int = 20_000) -> Blobs:

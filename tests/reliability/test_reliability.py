@@ -27,7 +27,7 @@ from tests.reliability import (
 )
 from tests.reliability.disks import lacking
 from tests.reliability.fuzz_targets import PARSERS
-from tests.reliability.stores import STORES
+from tests.reliability.stores import SERVED, STORES
 from tests.reliability.verdict import Verdict
 
 SEED = 9
@@ -65,7 +65,7 @@ def needs_mounts(*, fuse: bool = False) -> None:
         pytest.skip(missing)
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", [*STORES, SERVED])
 def test_crash(store: str, tmp_path: Path, record_property: Record) -> None:
     needs_mounts(fuse=True)
     judge(crash.run(tmp_path, SEED, store, QUICK_CRASH_S), record_property)
