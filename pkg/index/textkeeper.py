@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from ..blob import Ref
@@ -18,6 +19,12 @@ log = logging.getLogger("peatkeep.index")
 
 MOST_CHANGED: Final = 10_000
 """Blobs that are remembered one by one; if there are more, all are looked through."""
+
+LULL_S: Final = 0.5
+"""Texts are read when nothing was indexed for so long: a backup has the machine to itself."""
+
+PATIENCE_S: Final = 30.0
+"""So long is waited for that: an index to which something comes all day has texts, too."""
 
 _PAGE: Final = 50
 _PAGE_CHARACTERS: Final = 1024 * 1024
@@ -45,13 +52,22 @@ def texts_beside(args: Mapping[str, object]) -> Texts | None:
 class TextKeeper:
     """Follows one index from `start` to `stop`. texts: what can be searched meanwhile."""
 
-    def __init__(self, index: Index, texts: Texts) -> None:
+    def __init__(
+        self,
+        index: Index,
+        texts: Texts,
+        lull_s: float = LULL_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         """texts: closed at the end."""
         self.texts: Final = texts
         self._index = index
         self._corpus = Corpus(index.view)
         self._reader = TextReader()
         self._changed: set[Ref] | None = None  # None: all
+        self._lull_s = lull_s
+        self._patience_s = patience_s
+        self._noted_at = -lull_s
         self._wake = threading.Condition()
         self._is_stopping = False
         self._is_idle = False
@@ -84,6 +100,7 @@ class TextKeeper:
         if threading.current_thread() is self._thread:
             return
         with self._wake:
+            self._noted_at = monotonic()
             if self._changed is not None:
                 self._changed |= changed
                 if len(self._changed) > MOST_CHANGED:
@@ -98,11 +115,13 @@ class TextKeeper:
                 self._is_idle = self._changed is not None and not self._changed
                 self._wake.notify_all()
                 self._wake.wait_for(lambda: self._is_stopping or self._changed != set())
+                patient_until = monotonic() + self._patience_s
+                self._wait_for_lull(patient_until)
                 if self._is_stopping:
                     return
                 changed, self._changed, self._is_idle = self._changed, set(), False
             try:
-                self._keep(self._all() if changed is None else iter(changed))
+                self._keep(self._all() if changed is None else iter(changed), patient_until)
                 # Nobody asks for sizes yet, and so need not wait.
                 if self._sizes_grew and not self._is_stopping:
                     self._sizes_grew = False
@@ -110,13 +129,23 @@ class TextKeeper:
             except StoreError as error:
                 log.warning("full text: %s", error)
 
+    def _wait_for_lull(self, patient_until: float) -> None:
+        """With the lock held."""
+        while not self._is_stopping:
+            wait_s = min(self._noted_at + self._lull_s, patient_until) - monotonic()
+            if wait_s <= 0:
+                return
+            self._wake.wait(wait_s)
+
     def _all(self) -> Iterator[Ref]:
         corpus = self._corpus
         files = (ref for ref in corpus.of_type("file") if not self.texts.has(ref))
         return chain(corpus.of_type("permanode"), files)
 
-    def _keep(self, refs: Iterator[Ref]) -> None:
+    def _keep(self, refs: Iterator[Ref], patient_until: float) -> None:
         while (page := list(islice(refs, _PAGE))) and not self._is_stopping:
+            with self._wake:
+                self._wait_for_lull(patient_until)
             self._index.settle()
             documents = self._documents(page)
             while part := _first_of(documents):

@@ -134,7 +134,7 @@ def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
     content = file([part(chunk)], "bog.txt")
     about = claim(node[0], "camliContent", str(content[0]))
     world.add([key(), chunk, content, node, about])
-    keeper = TextKeeper(world.index, FullText(tmp_path / "texts"))
+    keeper = TextKeeper(world.index, FullText(tmp_path / "texts"), lull_s=0)
     keeper.start()
     try:
         assert keeper.wait(GUARD_S)
@@ -162,6 +162,33 @@ def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
 def test_a_text_without_words_is_refused(expression: str) -> None:
     body = json.dumps({"expression": expression}).encode()
     assert answer_query(World().index, body, 0).status == 500
+
+
+def test_no_text_is_read_before_a_lull(tmp_path: Path) -> None:
+    world, texts = World(), FullText(tmp_path / "texts")
+    keeper = TextKeeper(world.index, texts, lull_s=3600, patience_s=3600)
+    keeper.start()
+    try:
+        assert keeper.wait(GUARD_S)
+        chunk = blob(b"deep in the bog lies a hoard")
+        world.add([chunk, file([part(chunk)], "bog.txt")])
+        assert not keeper.wait(0)
+        assert texts.find("hoard") == []
+    finally:
+        keeper.stop()
+
+
+def test_an_index_that_never_rests_has_texts_all_the_same(tmp_path: Path) -> None:
+    world = World()
+    keeper = TextKeeper(world.index, FullText(tmp_path / "texts"), lull_s=3600, patience_s=0)
+    keeper.start()
+    try:
+        chunk = blob(b"deep in the bog lies a hoard")
+        world.add([chunk, file([part(chunk)], "bog.txt")])
+        assert keeper.wait(GUARD_S)
+        assert len(keeper.texts.find("hoard")) == 1
+    finally:
+        keeper.stop()
 
 
 def test_large_texts_are_written_one_by_one(tmp_path: Path) -> None:

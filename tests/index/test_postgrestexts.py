@@ -96,7 +96,7 @@ def test_a_search_finds_texts_that_are_kept_there(postgres: Database) -> None:
     chunk, node = blob(b"deep in the bog lies a hoard"), permanode("hoard")
     content = file([part(chunk)], "bog.txt")
     world.add([key(), chunk, content, node, claim(node[0], "camliContent", str(content[0]))])
-    keeper = TextKeeper(world.index, PostgresTexts(postgres.args))
+    keeper = TextKeeper(world.index, PostgresTexts(postgres.args), lull_s=0)
     keeper.start()
     try:
         assert keeper.wait(GUARD_S)
