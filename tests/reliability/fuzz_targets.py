@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pyrage
+
 from tests.index.clips import CLIPS
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "schema"
@@ -256,6 +258,27 @@ PART = (
     b"Content-Type: application/octet-stream\r\n\r\nbytes\r\n"
 )
 
+AGE_IDENTITY = "AGE-SECRET-KEY-1FDF2NAWKFWP506AQM0KVZF2UF549G0KMGQZWVXUXAQENERGLHKJSYG5AQH"
+
+
+def make_age() -> Target:
+    from peatkeep.blobserver.encrypt.age import Identity
+    from peatkeep.errors import Corrupt
+
+    identity = Identity(AGE_IDENTITY)
+
+    def target(data: bytes) -> None:
+        with contextlib.suppress(Corrupt):
+            identity.open(data)
+
+    return target
+
+
+def age_files() -> list[bytes]:
+    key = pyrage.x25519.Identity.from_str(AGE_IDENTITY).to_public()
+    return [pyrage.encrypt(content, [key] * 2) for content in (b"", b"some content")]
+
+
 IFD = b"\3\0" + b"".join(
     tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + count.to_bytes(4, "little") + value
     for tag, kind, count, value in [
@@ -312,5 +335,6 @@ PARSERS |= {
     "multipart": Parser(make_multipart, [b"\x20" + PART + PART + b"--cut--\r\n", b"\0--cut--"]),
     "media": Parser(make_media, PICTURES),
     "frames": Parser(make_frames, golden_messages()),
+    "age": Parser(make_age, age_files()),
 }
 PLANTED = Parser(make_planted, [b"bytes=-3", b"bytes=1-2"])

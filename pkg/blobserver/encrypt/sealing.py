@@ -4,19 +4,16 @@ import os
 from pathlib import Path
 from typing import Final
 
-import pyrage
-
 from ...blob import MAX_BLOB_SIZE, Ref
-from ...errors import ConfigError, Corrupt, TooLarge, Unsupported
+from ...errors import ConfigError, Corrupt, Invalid, TooLarge, Unsupported
+from .age import Identity, sealed_size
 
 VERSION: Final = b"\x02"
 OLD_VERSION: Final = b"\x01"
 """Of releases of Perkeep before it used age; nothing reads it any more."""
 
-MAX_PLAIN_SIZE: Final = 16_772_608
-"""Bytes that always fit when sealed; up to 300 more may, depending on age's random padding."""
-
-_ATTEMPTS: Final = 64
+MAX_PLAIN_SIZE: Final = 16_772_935
+"""Bytes of the largest blob that fits when sealed."""
 
 
 class Sealer:
@@ -25,27 +22,21 @@ class Sealer:
     def __init__(self, identity: str) -> None:
         """identity: `AGE-SECRET-KEY-1…`. Raises ConfigError, which does not repeat it."""
         try:
-            self._identity = pyrage.x25519.Identity.from_str(identity)
-        except pyrage.IdentityError:
-            raise ConfigError("read", "age identity", "not an X25519 identity") from None
-        self._recipient = self._identity.to_public()
+            self._identity = Identity(identity)
+        except Invalid as error:
+            raise ConfigError("read", "age identity", error.reason) from None
 
     @property
     def recipient(self) -> str:
         """The public half, `age1…`."""
-        return str(self._recipient)
+        return self._identity.recipient
 
     def seal(self, ref: Ref, data: bytes) -> bytes:
-        """Different bytes each time. Raises TooLarge, naming `ref`, when they exceed a blob.
-
-        age adds padding of a random length to its header: a blob at the limit has further tries.
-        """
-        least = 1 + 184 + 16 * max(1, -(-len(data) // 65536)) + len(data)
-        for _ in range(_ATTEMPTS if least <= MAX_BLOB_SIZE else 0):
-            sealed: bytes = VERSION + pyrage.encrypt(data, [self._recipient])
-            if len(sealed) <= MAX_BLOB_SIZE:
-                return sealed
-        raise TooLarge("encrypt", ref, f"{len(data)} bytes are over {MAX_BLOB_SIZE} when sealed")
+        """Different bytes each time. Raises TooLarge, naming `ref`, when they exceed a blob."""
+        if len(VERSION) + sealed_size(len(data)) > MAX_BLOB_SIZE:
+            reason = f"{len(data)} bytes are over {MAX_BLOB_SIZE} when sealed"
+            raise TooLarge("encrypt", ref, reason)
+        return self._identity.seal(data, VERSION)
 
     def unseal(self, ref: Ref, sealed: bytes) -> bytes:
         """ref: the name of the sealed bytes, for errors.
@@ -55,10 +46,9 @@ class Sealer:
         if sealed[:1] != VERSION:
             raise Unsupported("decrypt", ref, f"version {sealed[:1].hex() or 'none'}, not 02")
         try:
-            data: bytes = pyrage.decrypt(sealed[1:], [self._identity])
-        except pyrage.DecryptError as error:
-            raise Corrupt("decrypt", ref, str(error)) from None
-        return data
+            return self._identity.open(sealed, len(VERSION))
+        except Corrupt as error:
+            raise Corrupt("decrypt", ref, error.reason) from None
 
 
 def read_key_file(path: Path) -> Sealer:

@@ -10,6 +10,7 @@ import pytest
 from peatkeep.blob import MAX_BLOB_SIZE, Ref, SizedRef
 from peatkeep.blobserver.conformance import StorageSuite, sample
 from peatkeep.blobserver.encrypt import Encrypt
+from peatkeep.blobserver.encrypt.lines import Line, Place, text_of
 from peatkeep.blobserver.encrypt.sealing import MAX_PLAIN_SIZE, read_key_file
 from peatkeep.blobserver.fanout import Found
 from peatkeep.blobserver.faulty import Fault, Faulty
@@ -21,7 +22,8 @@ from peatkeep.blobserver.storage import Storage
 from peatkeep.errors import ConfigError, NotFound, TooLarge, Unavailable
 from peatkeep.sorted.memory import MemoryKeyValue
 from tests.blobserver.combinators import patient, unreliable
-from tests.blobserver.encrypt.stores import SEALER, TEST_ONLY_IDENTITY, Below
+from tests.blobserver.encrypt.age_files import age_file, for_key, stanza
+from tests.blobserver.encrypt.stores import PUBLIC, SEALER, TEST_ONLY_IDENTITY, Below
 from tests.independent import encrypt as independent
 
 BLOBS = sample(60)
@@ -255,24 +257,29 @@ def test_what_does_not_fit_when_sealed_is_refused_before_the_answer() -> None:
     assert list(below.blobs.enumerate()) == []
 
 
-def test_near_the_limit_padding_is_drawn_again_until_it_fits() -> None:
-    data = bytes(MAX_PLAIN_SIZE + 200)
+def test_the_largest_blob_that_is_taken_fills_a_sealed_one() -> None:
+    data = bytes(MAX_PLAIN_SIZE)
     sealed = SEALER.seal(Ref.of(data), data)
-    assert len(sealed) <= MAX_BLOB_SIZE
+    assert len(sealed) == MAX_BLOB_SIZE
     assert independent.decrypt(sealed, IDENTITY) == data
+    with pytest.raises(TooLarge):
+        SEALER.seal(Ref.of(data), data + b"1")
 
 
-def test_sizes_are_those_of_the_blobs_whatever_the_padding() -> None:
-    below = Below()
-    data = b"always the same"
-    sizes = set()
-    for _ in range(20):
+def test_sizes_are_those_of_the_blobs_whatever_others_pad_them_with() -> None:
+    data, below, sizes = b"always the same", Below(), set()
+    for stanzas in ([], [stanza(b"x-grease", bytes(50))]):
+        file = b"\x02" + age_file([*stanzas, for_key(PUBLIC)], [data])
+        text = text_of([Line(Ref.of(data), Place(len(data), Ref.of(file)))])
+        meta = SEALER.seal(Ref.of(text), text)
         below = Below()
+        below.blobs.receive(Ref.of(file), file)
+        below.metas.receive(Ref.of(meta), meta)
         with below.open() as store:
-            store.receive(Ref.of(data), data)
             assert list(store.enumerate()) == [SizedRef(Ref.of(data), len(data))]
-        sizes.add(next(iter(below.blobs.enumerate())).size)
-    assert len(sizes) > 1
+            assert store.fetch(Ref.of(data)) == data
+        sizes.add(len(file))
+    assert len(sizes) == 2
 
 
 @pytest.mark.parametrize(
