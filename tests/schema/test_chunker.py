@@ -109,9 +109,10 @@ def contents(draw: st.DrawFn) -> bytes:
     return out
 
 
+@pytest.mark.parametrize("with_numpy", [False, True])
 @given(data=contents(), piece_size=st.sampled_from([1000, 7777, 100_000]))
 @settings(max_examples=60, deadline=None)
-def test_cuts_are_those_of_the_definition(data: bytes, piece_size: int) -> None:
+def test_cuts_are_those_of_the_definition(data: bytes, piece_size: int, with_numpy: bool) -> None:
     # Smaller limits bring many cuts of every kind into little data.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunker, "MAX_CHUNK_SIZE", 9000)
@@ -120,6 +121,7 @@ def test_cuts_are_those_of_the_definition(data: bytes, piece_size: int) -> None:
         patch.setattr(chunker, "_BLOCK_SIZE", 3000)
         patch.setattr(chunker, "_LONGEST_BLOCK", 30_000)
         patch.setattr(chunker, "_STRIDES", (512, 1024))
+        patch.setattr(SplitSearch, "_is_numpy_worth_it", lambda _: with_numpy)
         pieces = [data[at : at + piece_size] for at in range(0, len(data), piece_size)]
         chunks = list(cuts(pieces))
         assert b"".join(chunk.data for chunk in chunks) == data
@@ -168,10 +170,13 @@ def test_cuts_come_as_soon_as_they_are_known() -> None:
     assert pieces_read * 100_000 < sum(len(chunk.data) for chunk in chunks) + 5_000_000
 
 
-def test_small_files_do_not_import_numpy() -> None:
+@pytest.mark.parametrize(("size_bytes", "is_imported"), [(1_000_000, 0), (9_000_000, 1)])
+def test_only_what_takes_longer_than_to_import_numpy_imports_it(
+    size_bytes: int, is_imported: int
+) -> None:
     program = (
-        "import sys; from peatkeep.schema.filewriter import write_file;"
-        "write_file(lambda ref, data: None, [bytes(262144)], {});"
+        "import random, sys; from peatkeep.schema.filewriter import write_file;"
+        f"write_file(lambda ref, data: None, [random.Random(5).randbytes({size_bytes})], {{}});"
         "sys.exit('numpy' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == is_imported
