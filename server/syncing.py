@@ -22,6 +22,7 @@ from ..blobserver.sync import compare
 from ..errors import StoreError
 from ..index.index import IndexRefused
 from ..index.storage import IndexStorage
+from ..schema.parse import may_be_schema
 from .answers import HttpError, page, plain
 from .auth import Right, same
 from .forms import form_of
@@ -115,13 +116,19 @@ class Sync:
 
         A row or two each: quicker than to read them again.
         """
-        chunks = [(ref, data) for ref, data in blobs if data is not None and data[:1] != b"{"]
+        chunks: list[tuple[Ref, bytes]] = []
+        others: list[tuple[Ref, bytes | None]] = []
+        for ref, data in blobs:
+            if data is None or may_be_schema(data):
+                others.append((ref, data))
+            else:
+                chunks.append((ref, data))
         try:
             self._send(chunks)
         except Exception:
             log.exception("sync: chunks are left for later")
             return blobs
-        return [blob for blob in blobs if blob[1] is None or blob[1][:1] == b"{"]
+        return others
 
     def _run(self) -> None:
         while not self._is_stopped:

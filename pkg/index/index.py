@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from ..blob import Ref
 from ..blobserver.storage import Storage
 from ..errors import Corrupt, Invalid, NotFound, StoreError
+from ..schema.parse import may_be_schema
 from ..sorted.kv import KeyValue
 from .derived import DIRTY
 from .extract import Outcome, extract, subjects
@@ -269,7 +270,7 @@ class Index:
     def _index(self, batch: dict[Ref, bytes]) -> dict[Ref, str]:
         """Index a batch and what waited for it. Returns the refused ones of the batch."""
         source = self._source(batch)
-        self._recent.add((ref, data) for ref, data in batch.items() if data[:1] != b"{")
+        self._recent.add((ref, data) for ref, data in batch.items() if not may_be_schema(data))
         known = self._complete(batch)
         fresh = [(ref, data) for ref, data in batch.items() if ref not in known]
         applied = self._apply(self._extract_all(fresh, source), arrived=batch)

@@ -120,6 +120,11 @@ def is_schema(data: bytes) -> bool:
     return parse(data) is not None
 
 
+def may_be_schema(data: bytes) -> bool:
+    """What is seen without reading it: False for all but very few chunks of files."""
+    return data[:1] == b"{" and b"camliVersion" in data
+
+
 def parse_object(data: bytes) -> Schema | None:
     """Like `parse` without the rules on the first byte and the word `camliVersion`.
 
