@@ -79,19 +79,21 @@ def _of_claim(key: bytes, value: bytes) -> list[Row]:
     kind, attribute, text = value.decode().split("|")[:3]
     rows = [(dirty_key(permanode), b"")]
     if kind in (SET_ATTRIBUTE, ADD_ATTRIBUTE):
-        head = f"{_short(attribute, _LONGEST_ATTRIBUTE)}|{_short(text, LONGEST_VALUE)}"
-        rows.append((f"pk|has|{head}|{permanode}".encode(), b""))
-        rows += _of_words(_short(attribute, _LONGEST_ATTRIBUTE), unesc(text))
+        rows.append(has_row(permanode, attribute, text))
+        short = _short(attribute, _LONGEST_ATTRIBUTE)
+        rows += [end for word in words_of(unesc(text)) or () for end in end_rows(short, word)]
     return rows
 
 
-def _of_words(attribute: str, value: str) -> list[Row]:
-    return [end for word in words_of(value) or () for end in _ends(attribute, word)]
+def has_row(permanode: str, attribute: str, value: str) -> Row:
+    """That the permanode ever had the value. Both are escaped."""
+    head = f"{_short(attribute, _LONGEST_ATTRIBUTE)}|{_short(value, LONGEST_VALUE)}"
+    return f"pk|has|{head}|{permanode}".encode(), b""
 
 
 @lru_cache(maxsize=10_000)
-def _ends(attribute: str, word: str) -> list[Row]:
-    """The rows by which the ends of a word lead to it."""
+def end_rows(attribute: str, word: str) -> list[Row]:
+    """The rows by which the ends of a word lead to it. attribute: escaped, and short."""
     escaped = _short(esc(word), LONGEST_VALUE)
     keys = (f"pk|end|{attribute}|{esc(end)}|{escaped}" for end in ends_of(word))
     return [(key.encode(), b"") for key in keys]
@@ -121,10 +123,15 @@ def _of_child(key: bytes, _: bytes) -> list[Row]:
 
 def _of_meta(key: bytes, value: bytes) -> list[Row]:
     mime = value.decode().partition("|")[2]
-    camli_type = mime.removeprefix(SCHEMA_MIME)
-    if not mime.startswith(SCHEMA_MIME) or camli_type in _UNLISTED_TYPES:
+    if not mime.startswith(SCHEMA_MIME):
         return []
-    ref = key[5:].decode()
+    return type_rows(key[5:].decode(), mime[len(SCHEMA_MIME) :])
+
+
+def type_rows(ref: str, camli_type: str) -> list[Row]:
+    """What follows from the type of a schema blob."""
+    if camli_type in _UNLISTED_TYPES:
+        return []
     row = (f"{type_prefix(camli_type)}{ref}".encode(), b"")
     return [row, (dirty_key(ref), b"")] if camli_type == "permanode" else [row]
 

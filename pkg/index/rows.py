@@ -3,7 +3,7 @@
 import hashlib
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..blob import Ref, parse_ref
@@ -42,6 +42,7 @@ PATH_ATTRIBUTE: Final = "camliPath:"
 _PART_SIZE: Final = 60_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII)
+_PLAIN_AND_BLANKS = re.compile(r"[A-Za-z0-9_.~ -]*", re.ASCII)
 _PLAIN_BYTES = re.compile(rb"[A-Za-z0-9_.~-]*")
 _REVERSED_DIGITS: Final = str.maketrans("0123456789", "9876543210")
 
@@ -62,12 +63,15 @@ def esc(text: str | bytes) -> str:
     if isinstance(text, str):
         if _PLAIN.fullmatch(text):
             return text
+        if _PLAIN_AND_BLANKS.fullmatch(text):
+            return text.replace(" ", "+")
         text = utf8(text)
     elif _PLAIN_BYTES.fullmatch(text):
         return text.decode()
-    return quote_plus(text, safe="~")
+    return "".join(map(_ESCAPED.__getitem__, text))
 
 
+_ESCAPED: Final = [quote_plus(bytes([byte]), safe="~") for byte in range(256)]
 _esc_mime = lru_cache(maxsize=256)(esc)  # of the few kinds that there are
 
 
@@ -100,6 +104,16 @@ def have_key(ref: str) -> bytes:
 
 def meta_key(ref: str) -> bytes:
     return b"meta:" + ref.encode()
+
+
+def meta_row(ref: str, size: int, mime: str) -> Row:
+    """size: bytes of the blob."""
+    return meta_key(ref), f"{size}|{mime}".encode()
+
+
+def have_row(ref: str, size: int) -> Row:
+    """Of a blob whose indexing is complete."""
+    return have_key(ref), b"%d|indexed" % size
 
 
 def missing_key(have: str, needed: str) -> bytes:
@@ -146,11 +160,49 @@ def parse_have(value: bytes) -> tuple[int, bool]:
 # -- rows of claims -----------------------------------------------------------------------------
 
 
-def claim_row(claim: Claim, permanode: Ref, date: str) -> Row:
-    """date: the text of the claim's date, here and below."""
-    key = f"claim|{permanode}|{claim.key_id}|{date}|{claim.ref}"
-    value = f"{esc(claim.type)}|{esc(claim.attribute)}|{esc(claim.value)}|{claim.signer_ref}"
-    return key.encode(), value.encode()
+def signer_row(claim: Claim) -> Row:
+    return f"signerkeyid:{claim.signer_ref}".encode(), claim.key_id.encode()
+
+
+class Escaped(NamedTuple):
+    """What the rows of a claim have in common. date: its text; newest_first: see `reverse_time`."""
+
+    date: str
+    newest_first: str
+    attribute: str
+    value: str
+
+    @classmethod
+    def of(cls, claim: Claim, date: str = "") -> Self:
+        """date: if it is known."""
+        text = date or format_time(claim.date_ns)
+        return cls(text, reverse_time(text), esc(claim.attribute), esc(claim.value))
+
+
+def attribute_rows(claim: Claim, permanode: Ref, escaped: Escaped) -> list[Row]:
+    """Of a claim about a permanode, of any type."""
+    rows = [claim_row(claim, permanode, escaped), recent_row(claim, permanode, escaped)]
+    attribute = claim.attribute
+    if attribute in LOOKUP_ATTRIBUTES:
+        if claim.type != DEL_ATTRIBUTE:
+            rows.append(value_row(claim, permanode, escaped))
+    elif attribute == "camliMember":
+        child = parse_ref(claim.value)
+        if child is not None:
+            rows.append(edge_row(claim, permanode, child))
+    elif attribute.startswith(PATH_ATTRIBUTE):
+        target = parse_ref(claim.value)
+        if target is not None:
+            rows += path_rows(claim, permanode, escaped, target)
+    return rows
+
+
+def claim_row(claim: Claim, permanode: Ref, escaped: Escaped) -> Row:
+    date, _, attribute, value = escaped
+    return (
+        f"claim|{permanode}|{claim.key_id}|{date}|{claim.ref}".encode(),
+        f"{esc(claim.type)}|{attribute}|{value}|{claim.signer_ref}".encode(),
+    )
 
 
 def parse_claim(key: bytes, value: bytes) -> Claim:
@@ -175,8 +227,8 @@ def parse_claim(key: bytes, value: bytes) -> Claim:
     )
 
 
-def recent_row(claim: Claim, permanode: Ref, date: str) -> Row:
-    key = f"recpn|{claim.key_id}|{reverse_time(date)}|{claim.ref}"
+def recent_row(claim: Claim, permanode: Ref, escaped: Escaped) -> Row:
+    key = f"recpn|{claim.key_id}|{escaped.newest_first}|{claim.ref}"
     return key.encode(), permanode.encode()
 
 
@@ -189,23 +241,28 @@ def value_prefix(key_id: str, attribute: str, value: str) -> bytes:
 
     A value too long for a key is looked up by its digest, in rows of our own.
     """
-    escaped = esc(value)
-    head = f"signerattrvalue|{key_id}|{esc(attribute)}|{escaped}|".encode()
+    return _value_prefix(key_id, esc(attribute), esc(value)).encode()
+
+
+def _value_prefix(key_id: str, attribute: str, value: str) -> str:
+    """Both are escaped."""
+    head = f"signerattrvalue|{key_id}|{attribute}|{value}|"
     if len(head) <= _MAX_LOOKUP_SIZE:
         return head
-    return f"pk|value|{key_id}|{esc(attribute)}|{_hashed(escaped)}|".encode()
+    return f"pk|value|{key_id}|{attribute}|{_hashed(value)}|"
 
 
 _MAX_LOOKUP_SIZE: Final = MAX_KEY_SIZE - 32 - 1 - 63
 """Bytes of a key before its reverse time and claim ref."""
 
 
-def value_row(claim: Claim, permanode: Ref, date: str) -> Row:
-    tail = f"{reverse_time(date)}|{claim.ref}".encode()
-    return value_prefix(claim.key_id, claim.attribute, claim.value) + tail, permanode.encode()
+def value_row(claim: Claim, permanode: Ref, escaped: Escaped) -> Row:
+    _, newest_first, attribute, value = escaped
+    head = _value_prefix(claim.key_id, attribute, value)
+    return f"{head}{newest_first}|{claim.ref}".encode(), permanode.encode()
 
 
-def path_rows(claim: Claim, permanode: Ref, date: str, target: Ref) -> list[Row]:
+def path_rows(claim: Claim, permanode: Ref, escaped: Escaped, target: Ref) -> list[Row]:
     """`path` and `signertargetpath` of a `camliPath:` claim; a long suffix goes by its digest."""
     suffix = esc(claim.attribute.removeprefix(PATH_ATTRIBUTE))
     active = "N" if claim.type == DEL_ATTRIBUTE else "Y"
@@ -214,12 +271,12 @@ def path_rows(claim: Claim, permanode: Ref, date: str, target: Ref) -> list[Row]
         head = f"pk|path|{claim.key_id}|{permanode}|{_hashed(suffix)}|"
     return [
         (
-            f"{head}{reverse_time(date)}|{claim.ref}".encode(),
+            f"{head}{escaped.newest_first}|{claim.ref}".encode(),
             f"{active}|{target}".encode(),
         ),
         (
             f"signertargetpath|{claim.key_id}|{target}|{claim.ref}".encode(),
-            f"{date}|{permanode}|{active}|{suffix}".encode(),
+            f"{escaped.date}|{permanode}|{active}|{suffix}".encode(),
         ),
     ]
 
@@ -290,7 +347,21 @@ def parse_file_info(value: bytes) -> FileInfo:
     return FileInfo(int(fields[0]), unesc_bytes(fields[1]), unesc(fields[2]), whole_ref)
 
 
-# -- values too long for a row ------------------------------------------------------------------
+# -- rows that fit, and values too long for one ---------------------------------------------------
+
+_MAX_PLAIN_SIZE: Final = 700
+
+
+def is_plain_row(row: Row) -> bool:
+    """Whether it fits every store for sure: it is short, of ASCII, and without NUL."""
+    key, value = row
+    return (
+        len(key) + len(value) <= _MAX_PLAIN_SIZE
+        and key.isascii()
+        and value.isascii()
+        and b"\0" not in key
+        and b"\0" not in value
+    )
 
 
 def fitted(row: Row) -> list[Row]:

@@ -15,16 +15,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import tzinfo
-from itertools import chain
 from queue import SimpleQueue
 from typing import IO, Final, NamedTuple, Never, Self, cast
 
 from ..blob import Ref, parse_ref
 from ..errors import Corrupt, NotFound
-from .derived import DIRTY, END, derived_rows
+from .derived import DIRTY, end_rows
 from .extract import Outcome, extract
+from .rows import have_row
 from .sources import LocalFirst, Recent, Source
-from .writer import MAX_PLAIN_ROW, Prepared, have_row, meta_row
+from .writer import KnownWords, Prepared
 
 _SIGNER: Final = re.compile(rb'"camliSigner":\s*"([a-z0-9]+-[0-9a-f]+)"')
 _SIGNATURE: Final = b'"camliSig"'
@@ -32,8 +32,6 @@ _MODULE: Final = f"{__package__}.workers"
 _MAX_KEY_SIZE: Final = 64 * 1024
 _PAGES_AHEAD: Final = 3
 """Pages that wait for each process, so that none of them idles."""
-
-_MOST_KNOWN: Final = 200_000
 
 Page = dict[Ref, bytes]
 
@@ -64,8 +62,8 @@ class _Given:
 
 _LENGTH: Final = struct.Struct("<Q")
 
-_sent: set[bytes] = set()
-"""In a process: rows of ends of words that it has sent, and that its parent has or will have."""
+_sent: Final = KnownWords()
+"""In a process: words whose rows it has sent, and that its parent has or will have."""
 
 
 class _Question(NamedTuple):
@@ -106,30 +104,21 @@ def _work(question: _Question) -> _Answer:
             continue
         mimes.append(outcome.mime if _gathered(outcome, rows, question.marks) else None)
     # In order, which spares the store that they go to most of its sorting.
-    return _Answer(mimes, list(chain.from_iterable(sorted(rows.items()))))
+    return _Answer(mimes, [part for key in sorted(rows) for part in (key, rows[key])])
 
 
 def _gathered(outcome: Outcome, rows: dict[bytes, bytes], marks: bool) -> bool:
     """Add all rows of a blob and what follows from them; unless one needs the writer's care."""
-    if outcome.needs is not None or outcome.refused or outcome.deletion is not None:
+    if outcome.needs is not None or outcome.refused or outcome.deletion or not outcome.is_plain:
         return False
-    plain = (*outcome.rows, meta_row(outcome))
-    if max(map(len, chain.from_iterable(plain))) > MAX_PLAIN_ROW // 2:
-        return False  # perhaps too long for a row
-    for row in plain:
-        rows[row[0]] = row[1]
-        for key, value in derived_rows(row):
-            if key in _sent:
-                continue
-            if key.startswith(END):
-                if len(_sent) >= _MOST_KNOWN:
-                    _sent.clear()
-                _sent.add(key)
-            elif not marks and key.startswith(DIRTY):
-                continue
-            rows[key] = value
-    key, value = have_row(outcome)
-    rows[key] = value
+    rows.update(outcome.rows)
+    rows.update(row for row in outcome.derived if marks or not row[0].startswith(DIRTY))
+    words = _sent.unknown(outcome.words)
+    if words:
+        _sent.add(words)
+        for word in words:
+            rows.update(end_rows(*word))
+    rows.update((have_row(outcome.ref, outcome.size),))
     return True
 
 

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 from ..blob import Ref, Statter
 from ..schema.claims import Claim
 from ..sorted.kv import Batch, KeyValue, after_prefix
-from .derived import DIRTY, derived_rows
-from .extract import Outcome, deletion_rows, subjects_of_rows
+from .derived import DIRTY, derived_rows, end_rows
+from .extract import Outcome, Word, deletion_rows, subjects_of_rows
 from .rows import (
     LONG,
     NEEDS,
@@ -16,6 +16,8 @@ from .rows import (
     Row,
     fitted,
     have_key,
+    have_row,
+    is_plain_row,
     meta_key,
     missing_key,
     needs_key,
@@ -44,15 +46,11 @@ class Applied(NamedTuple):
     retry: dict[Ref, Ref]
 
 
-MAX_PLAIN_ROW: Final = 700
-"""Bytes of a row, key and value, that fits a store for sure."""
-
-
 class Prepared(NamedTuple):
     """Blobs that were worked out elsewhere, and need nothing but to be written.
 
-    mimes: of each, as `meta` rows have them. rows: of all of them, with what follows from those;
-    each fits a store.
+    mimes: of each, as `meta` rows have them. rows: of all of them, with what follows from those,
+    all plain.
     """
 
     mimes: dict[Ref, str]
@@ -64,30 +62,52 @@ class Prepared(NamedTuple):
         return schemas.union(subjects_of_rows(self.rows))
 
 
-def meta_row(outcome: Outcome) -> Row:
-    return meta_key(outcome.ref), f"{outcome.size}|{outcome.mime}".encode()
+class KnownWords:
+    """Words whose rows of ends are there already: most words have come before. Bounded."""
 
+    MOST: Final = 50_000
 
-def have_row(outcome: Outcome) -> Row:
-    """Of a blob whose indexing is complete."""
-    return have_key(outcome.ref), b"%d|indexed" % outcome.size
+    def __init__(self) -> None:
+        self._words: set[Word] = set()
+
+    def unknown(self, words: Iterable[Word]) -> list[Word]:
+        return [word for word in words if word not in self._words]
+
+    def add(self, words: Iterable[Word]) -> None:
+        self._words.update(words)
+        if len(self._words) > self.MOST:
+            self._words.clear()
+
+    def clear(self) -> None:
+        self._words.clear()
 
 
 class _Change:
-    """A commit in the making. metas: MIME of the blobs in it."""
+    """A commit in the making. metas: MIME of the blobs in it. words: new ones."""
 
     def __init__(self) -> None:
         self.batch = Batch()
         self.metas: dict[Ref, str] = {}
+        self.words: list[Word] = []
         self.deletions: list[tuple[Outcome, Claim, Ref]] = []
         self.adds_waiting = False
         self.adds_long = False
 
-    def add(self, row: Row) -> None:
-        for derived in derived_rows(row):
-            self.batch.set(*derived)
-        if len(row[0]) + len(row[1]) < MAX_PLAIN_ROW:
+    def add_outcome(self, outcome: Outcome) -> None:
+        """All rows but `have`, and those of words."""
+        self.metas[outcome.ref] = outcome.mime
+        if outcome.is_plain:
+            self.batch.add_plain(outcome.rows)
+            self.batch.add_plain(outcome.derived)
+            return
+        for row in outcome.rows:
+            self.add(row)
+        for row in outcome.derived:
             self.batch.set(*row)
+
+    def add(self, row: Row) -> None:
+        if is_plain_row(row):
+            self.batch.add_plain((row,))
             return
         for part in fitted(row):
             self.adds_long |= part[0].startswith(LONG)
@@ -105,10 +125,12 @@ class Writer:
         self._rows = rows
         self._blobs = blobs
         self._view = view
+        self._words = KnownWords()
         self.refresh()
 
     def refresh(self) -> None:
         """Learn from the rows which kinds of our own there are at all: most stores have none."""
+        self._words.clear()
         self._any_waiting = self._has(NEEDS)
         self._any_refused = self._has(REFUSED)
         self._view.has_long_values = self._has(LONG)
@@ -209,6 +231,7 @@ class Writer:
             # Not durable yet: after a crash the store is compared with the rows (README.md,
             # "Start and end"), and one fsync for each upload would take longer than the rest.
             self._rows.commit(change.batch, durable=False)
+        self._words.add(change.words)
         self._any_waiting |= change.adds_waiting
         self._any_refused |= bool(refused)
         self._view.has_long_values |= change.adds_long
@@ -237,10 +260,10 @@ class Writer:
         self._drop_waiting(change.batch, outcome.ref)
 
     def _accept(self, change: _Change, outcome: Outcome) -> None:
-        change.metas[outcome.ref] = outcome.mime
-        for row in outcome.rows:
-            change.add(row)
-        change.add(meta_row(outcome))
+        change.add_outcome(outcome)
+        for word in self._words.unknown(outcome.words):
+            change.words.append(word)
+            change.batch.add_plain(end_rows(*word))
         claim = outcome.deletion
         if claim is not None and claim.target is not None:
             change.deletions.append((outcome, claim, claim.target))
@@ -248,12 +271,12 @@ class Writer:
             self._finish(change, outcome)
 
     def _finish(self, change: _Change, outcome: Outcome) -> None:
-        change.batch.set(*have_row(outcome))
+        change.batch.add_plain((have_row(outcome.ref, outcome.size),))
         self._drop_noted(change.batch, outcome.ref)
 
     def _add_prepared(self, change: _Change, prepared: Prepared) -> None:
         change.metas |= prepared.mimes
-        change.batch.operations += prepared.rows
+        change.batch.add_plain(prepared.rows)
         if self._any_waiting or self._any_refused:
             for ref in prepared.mimes:
                 self._drop_noted(change.batch, ref)
@@ -276,6 +299,8 @@ class Writer:
             target_type = mime[len(SCHEMA_MIME) :] if mime.startswith(SCHEMA_MIME) else None
         for added in deletion_rows(claim, target, target_type):
             change.add(added)
+            for derived in derived_rows(added):
+                change.add(derived)
         self._finish(change, outcome)
         change.batch.delete(needs_key(target, outcome.ref))
 

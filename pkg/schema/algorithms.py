@@ -72,9 +72,13 @@ class RsaMaterial(NamedTuple):
         verify = rsa.RSAPublicNumbers(self.e, self.n).public_key().verify
         padding = _padding()
         size = (self.n.bit_length() + 7) // 8
+        all_bits = (8 * size).to_bytes(2, "big")
 
         def check(numbers: bytes, digest: bytes, hash_algorithm: int) -> bool:
-            value = Cursor(numbers, "RSA signature").number().rjust(size, b"\0")
+            if len(numbers) == size + 2 and numbers[:2] == all_bits:
+                value = numbers[2:]  # as nearly all are written
+            else:
+                value = Cursor(numbers, "RSA signature").number().rjust(size, b"\0")
             try:
                 verify(value, digest, padding, _prehashed(hash_algorithm))
             except InvalidSignature:

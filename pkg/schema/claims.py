@@ -123,16 +123,24 @@ class Claim(NamedTuple):
     target: Ref | None = None
 
 
+def is_dated(date_ns: int) -> bool:
+    """Whether it is the date of a claim that counts.
+
+    The second 0 of 1970 and the first instant of the year 1 are none, as Perkeep takes them for
+    missing ones.
+    """
+    return date_ns // _BILLION != 0 and date_ns != _YEAR_1_NS
+
+
 def read_claim(ref: Ref, schema: Schema, signed: Verification) -> Claim | None:
     """The claim in a schema blob whose signature was verified, or None if it counts nowhere.
 
-    That is: another type of blob, no claimType, or no date; the second 0 of 1970 and the first
-    instant of the year 1 are none, as Perkeep takes them for missing ones.
+    That is: another type of blob, no claimType, or no date (`is_dated`).
     """
     date_ns, kind = schema.time_ns("claimDate"), schema.string("claimType")
     if schema.type != "claim" or not kind:
         return None
-    if date_ns is None or date_ns // _BILLION == 0 or date_ns == _YEAR_1_NS:
+    if date_ns is None or not is_dated(date_ns):
         return None
     return Claim(
         ref,

@@ -106,13 +106,8 @@ class Schema:
 
 def parse(data: bytes) -> Schema | None:
     """The schema blob that these bytes are by all five rules, or None."""
-    return parse_decoded(data)[0]
-
-
-def parse_decoded(data: bytes) -> tuple[Schema | None, dict[str, object]]:
-    """The same, and the members as `text.decode` reads them, for who needs both."""
     if data[:1] != b"{" or len(data) > MAX_SCHEMA_SIZE or b"camliVersion" not in data:
-        return None, {}
+        return None
     return _parse(data)
 
 
@@ -132,22 +127,19 @@ def parse_object(data: bytes) -> Schema | None:
     """
     if len(data) > MAX_SCHEMA_SIZE or _OBJECT_BEGINS.match(data) is None:
         return None  # most chunks of files: spared the decoder
-    return _parse(data)[0]
+    return _parse(data)
 
 
-def _parse(data: bytes) -> tuple[Schema | None, dict[str, object]]:
+def _parse(data: bytes) -> Schema | None:
     try:
         value = decode(data)
-    except Invalid:
-        return None, {}
-    if not isinstance(value, dict):
-        return None, {}
-    try:
+        if not isinstance(value, dict):
+            return None
         members = _check_members(value, _KNOWN)
-    except _UnfitError:
-        return None, value
+    except (Invalid, _UnfitError):
+        return None
     parts = members.pop("parts", ())
-    return Schema(members, parts), value  # type: ignore[arg-type]  # _parts made it
+    return Schema(members, parts)  # type: ignore[arg-type]  # _parts made it
 
 
 # -- the types of known members -----------------------------------------------------------------

@@ -1,7 +1,6 @@
-"""Sign schema blobs, and the one function that decides who signed what: `verify`."""
+"""Sign schema blobs, and decide who signed what: here, and nowhere else."""
 
 import json
-import re
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,7 +14,6 @@ from .openpgp import (
     BINARY_DOCUMENT,
     PUBLIC_KEY,
     Cursor,
-    Signature,
     creation_time,
     first_packet,
     issuer,
@@ -25,7 +23,7 @@ from .openpgp import (
     write_signature,
 )
 from .publickey import PublicKey, read_public_key
-from .text import MAX_SCHEMA_SIZE, RepeatedNames, decode, encode
+from .text import MAX_SCHEMA_SIZE, decode, encode
 from .times import format_time
 
 SEPARATOR: Final = b',"camliSig":"'
@@ -36,8 +34,6 @@ ZERO_TIME_S: Final = 2288912640
 
 _MAX_KEY_BLOB_SIZE: Final = 256 * 1024
 _WHITE_SPACE: Final = b" \t\n\v\f\r"
-_PLAIN_END = re.compile(rb'([A-Za-z0-9+/=]*)"[ \t\r\n]*\}[ \t\r\n]*')
-"""What follows the separator in nearly all signed blobs."""
 
 
 # -- signing ------------------------------------------------------------------------------------
@@ -120,31 +116,44 @@ class Verification(NamedTuple):
     payload: Mapping[str, object]
 
 
-def verify(
-    data: bytes, blobs: Fetcher, decoded: Mapping[str, object] | None = None
-) -> Verification:
-    """Decide who signed a blob. The one place where that is decided.
+def verify(data: bytes, blobs: Fetcher) -> Verification:
+    """Decide who signed a blob.
 
     blobs: where the key blob is fetched from; it must hold it under the very ref that the
-    blob names. decoded: what `text.decode` made of these bytes, to spare reading them again.
+    blob names.
     Raises NotFound for an absent key; Invalid if the blob is not signed ("split"), is
     not well-formed ("parse payload") or the signature is not good ("verify"), which is the
     `operation` of the error. The rules are in pkg/schema/SIGNING.md, "Verifying".
     """
     end = _separator(data)
     signed_part = data[:end]
-    plain = None if decoded is None else _plain_end(data, end, decoded)
-    payload = _members(signed_part) if plain is None else _without_signature(decoded)
+    payload = _members(signed_part)
     signer_ref = _signer(payload)
     try:
         # The key first: a blob that names an absent one waits for it, whatever its signature.
         key = public_key(blobs.fetch(signer_ref))
-        text = _signature_text(b"{" + data[end + 1 :]) if plain is None else plain
-        _check(signed_part, read_signature(_signature_packet(text)), key)
+        _check(signed_part, _signature_text(b"{" + data[end + 1 :]), key)
     except (Invalid, Unsupported) as error:
-        reason = str(error) if error.operation != "verify" else error.reason
-        raise Invalid("verify", f"signature by {signer_ref}", reason) from None
+        raise _not_good(signer_ref, error) from None
     return Verification(signer_ref, key.key_id, payload)
+
+
+def check_signature(signer_ref: Ref, signed: bytes, text: bytes, blobs: Fetcher) -> PublicKey:
+    """The key of the signer, if it made this signature; raises as `verify` otherwise.
+
+    signed: the bytes that are. text: the signature as it stands in `camliSig`.
+    """
+    try:
+        key = public_key(blobs.fetch(signer_ref))
+        _check(signed, text, key)
+    except (Invalid, Unsupported) as error:
+        raise _not_good(signer_ref, error) from None
+    return key
+
+
+def _not_good(signer_ref: Ref, error: Invalid | Unsupported) -> Invalid:
+    reason = str(error) if error.operation != "verify" else error.reason
+    return Invalid("verify", f"signature by {signer_ref}", reason)
 
 
 def public_key(key_blob: bytes) -> PublicKey:
@@ -171,22 +180,6 @@ def _separator(data: bytes) -> int:
     if end < 0:
         raise Invalid("split", "signed text", "no 13-byte camliSig separator found")
     return end
-
-
-def _plain_end(data: bytes, end: int, decoded: Mapping[str, object]) -> bytes | None:
-    """The text of the signature, if `decoded` is what is signed and that, beyond doubt.
-
-    In JSON the quote of the separator, after a comma, can only begin a name; and as one string
-    and one brace follow up to the end, it is a name of the outermost object, the last.
-    """
-    found = _PLAIN_END.fullmatch(data, end + len(SEPARATOR))
-    return None if found is None or isinstance(decoded, RepeatedNames) else found[1]
-
-
-def _without_signature(decoded: Mapping[str, object] | None) -> dict[str, object]:
-    payload = dict(decoded or {})
-    payload.pop("camliSig", None)
-    return payload
 
 
 def _members(signed_part: bytes) -> dict[str, object]:
@@ -254,8 +247,9 @@ def _signature_packet(text: bytes) -> bytes:
     return armor.unbase64(encoded)
 
 
-def _check(signed_part: bytes, signature: Signature, key: PublicKey) -> None:
+def _check(signed_part: bytes, text: bytes, key: PublicKey) -> None:
     """Raises Invalid unless this signature of this key covers these bytes."""
+    signature = read_signature(_signature_packet(text))
     if signature.type != BINARY_DOCUMENT:
         raise Invalid("verify", "signature", f"type 0x{signature.type:02x}, not binary")
     if signature.key_algorithm != key.algorithm:

@@ -29,6 +29,10 @@ class Batch:
         check_row(key, value)
         self.operations.append((key, value))
 
+    def add_plain(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set rows that are known to fit: of ASCII without NUL, and far below the limits."""
+        self.operations += rows
+
     def delete(self, key: bytes) -> None:
         self.operations.append((key, None))
 
