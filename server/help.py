@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .answers import HttpError, json_answer, page
+from .answers import HttpError, json_answer
 from .auth import Right, basic_credentials
 from .forms import is_true
+from .pages import commands, framed
 from .routes import ANY, READ, Route
 from .world import World
 
@@ -36,14 +37,18 @@ class Help:
     async def show(self, request: Request) -> Response:
         if is_true(request.query_params.get("clientConfig", "")):
             return json_answer(self.client_config(request))
-        version = html.escape(self._world.version)
-        return page(
-            "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Help</title></head>"
-            f"<body><h1>Help</h1><p>This is {version}.</p>"
-            "<p>Set a client up: <code>pk-put -server URL init -userpass NAME:PASSWORD</code>.</p>"
-            "<p>Back up a folder: <code>pk-put file --permanode DIR</code>.</p>"
-            "<p>Get it back: <code>pk-get -o OUT REF</code>.</p></body></html>"
+        usual = commands(
+            ("Set a client up", "pk-put -server URL init -userpass NAME:PASSWORD"),
+            ("Back up a folder", "pk-put file --permanode --tag=NAME DIR"),
+            ("See what is there", "pk list"),
+            ("Find something", "pk search 'tag:NAME'"),
+            ("Get it back", "pk-get -o OUT REF"),
+            ("Give somebody a link", "pk-put share --transitive REF"),
+            ("Check every blob", "pk verify"),
+            ("Learn what can be done", "pk --help"),
         )
+        version = html.escape(self._world.version)
+        return framed(self._world, "Help", f"<p>This is {version}.</p>{usual}")
 
     def client_config(self, request: Request) -> dict[str, object]:
         server = {"server": self._url(request), "auth": self._auth(request), "default": True}

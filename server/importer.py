@@ -5,30 +5,29 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .answers import page, plain
+from .answers import plain
 from .auth import Right
+from .pages import framed
 from .routes import ANY, READ, Route
 from .status import chunked
+from .world import World
 
 
 class Importer:
     """Mounted at `/importer/`."""
 
+    def __init__(self, world: World) -> None:
+        self._world = world
+
     @property
     def routes(self) -> Sequence[Route]:
         return (
-            Route(READ, "", Right.ALL, show),
+            Route(READ, "", Right.ALL, self.show),
             Route(ANY, "*", Right.ALL, unknown),
         )
 
-
-async def show(_: Request) -> Response:
-    return chunked(
-        page(
-            "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Importers</title>"
-            "</head><body><h1>Importers</h1><p>This version has none.</p></body></html>"
-        )
-    )
+    async def show(self, _: Request) -> Response:
+        return chunked(framed(self._world, "Importers", "<p>This version has none.</p>"))
 
 
 async def unknown(_: Request) -> Response:

@@ -199,7 +199,7 @@ def _ui(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     if not roots or not roots[0]:
         raise ConfigError("configure", f"{prefix} (ui)", "the root handler names no blobRoot")
     storage = world.topology.storage(roots[0])
-    ui = Ui(prefix, storage, world.bridge, world.forms, _discovery(service))
+    ui = Ui(world, prefix, storage, _discovery(service))
     yield Mount(prefix, "ui", ui.routes, conf.internal, headers=VARY)
 
 
@@ -238,10 +238,11 @@ def _search(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
 
 def _sync(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     source, target = text_arg(prefix, conf, "from"), text_arg(prefix, conf, "to")
-    topology = service.world.topology
+    world = service.world
+    topology = world.topology
     sync = Sync(topology.storage(source), topology.storage(target))
     service.syncs[prefix] = sync
-    page = SyncPage(prefix, source, target, sync)
+    page = SyncPage(world, prefix, source, target, sync)
     yield Mount(prefix, "sync", page.routes, conf.internal)
 
 
@@ -263,8 +264,8 @@ def _help(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     yield Mount(prefix, "help", page.routes, conf.internal)
 
 
-def _importer(_: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
-    yield Mount(prefix, "importer", Importer().routes, conf.internal)
+def _importer(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
+    yield Mount(prefix, "importer", Importer(service.world).routes, conf.internal)
 
 
 BUILDERS: dict[str, Builder] = {

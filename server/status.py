@@ -11,9 +11,10 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .answers import HttpError, json_answer, page
+from .answers import HttpError, json_answer
 from .auth import Right
 from .forms import form_of
+from .pages import framed
 from .routes import ANY, POST, READ, Route
 from .syncing import Sync
 from .topology import INDEX, STORAGE
@@ -135,18 +136,17 @@ class Status:
     async def show(self, _: Request) -> Response:
         document = self.document()
         up_s = int(time.time() - self._world.started_s)
-        answer = page(
-            "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Status</title>"
-            f"<style>{STYLE}</style></head><body><h1>Status</h1>"
+        body = (
             f"<p>{html.escape(self._world.version)}, up {timedelta(seconds=up_s)}</p>"
             f"{_table('Storage', document['storage'])}{_table('Sync', document['sync'])}"
+            f"{_table('Index', document.get('index'))}"
             f"{_table('Moving to another store', document.get('migration'))}"
             f"{_table('Packing loose files', document.get('packing'))}"
             f"<form method='post' action='{self._prefix}restart'>"
-            "<label><input type='checkbox' name='reindex'> make the index anew</label> "
-            "<button>Restart the server</button></form></body></html>"
+            "<p><label><input type='checkbox' name='reindex'> make the index anew</label> "
+            "<button>Restart the server</button></p></form>"
         )
-        return chunked(answer)
+        return chunked(framed(self._world, "Status", body))
 
     async def restart(self, request: Request) -> Response:
         """Start anew with all flags kept; `reindex=on` adds -reindex, `recovery` -recovery."""
@@ -159,13 +159,6 @@ class Status:
             arguments.append(f"-recovery={form['recovery']}")
         restart(arguments)
         return Response(status_code=302, headers={"Location": self._prefix})
-
-
-STYLE = (
-    "body{font:16px/1.5 sans-serif;margin:2em auto;max-width:60em;padding:0 1em}"
-    "table{border-collapse:collapse}caption{font-weight:bold;text-align:left;padding:1em 0 .3em}"
-    "td{border-top:1px solid #ccc;padding:.3em 1em .3em 0;vertical-align:top}"
-)
 
 
 def _table(title: str, section: object) -> str:

@@ -23,11 +23,13 @@ from ..errors import StoreError
 from ..index.index import IndexRefused
 from ..index.storage import IndexStorage
 from ..schema.parse import may_be_schema
-from .answers import HttpError, page, plain
+from .answers import HttpError, plain
 from .auth import Right, same
 from .forms import form_of
+from .pages import framed
 from .routes import ANY, POST, READ, Route
 from .watched import Watched
+from .world import World
 
 log = logging.getLogger("peatkeep.server.sync")
 
@@ -216,7 +218,8 @@ class Sync:
 class SyncPage:
     """Mounted at `/sync/`: how far it is, and a button that compares everything."""
 
-    def __init__(self, prefix: str, source: str, target: str, sync: Sync) -> None:
+    def __init__(self, world: World, prefix: str, source: str, target: str, sync: Sync) -> None:
+        self._world = world
         self._prefix = prefix
         self._source = source
         self._target = target
@@ -240,13 +243,12 @@ class SyncPage:
             *(f"Refused: {ref}: {html.escape(why)}" for ref, why in list(sync.refused.items())),
         ]
         items = "".join(f"<li>{line}</li>" for line in lines)
-        return page(
-            f"<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Sync</title></head>"
-            f"<body><h1>Sync from {html.escape(self._source)} to {html.escape(self._target)}</h1>"
+        body = (
             f"<ul>{items}</ul><form method='post'><input type='hidden' name='mode'"
             f" value='validate'><input type='hidden' name='token' value='{self._token}'>"
-            f"<button>Compare everything</button></form></body></html>"
+            "<button>Compare everything</button></form>"
         )
+        return framed(self._world, f"Sync from {self._source} to {self._target}", body)
 
     async def validate(self, request: Request) -> Response:
         form = await form_of(request)

@@ -13,14 +13,15 @@ from ..blobserver.storage import Storage
 from ..errors import StoreError
 from ..schema.directory import directory_members
 from ..schema.parse import parse_object
-from .answers import HttpError, json_answer, page, plain
+from .answers import HttpError, json_answer, plain
 from .auth import Right
-from .bridge import Bridge
 from .discovery import Discovery, asks_discovery
 from .download import Downloads
 from .forms import form_of
+from .pages import commands, framed
 from .routes import ANY, POST, READ, Route
 from .uploadhelper import UploadHelper
+from .world import World
 from .zips import Zips
 
 MAX_CHILDREN: Final = 200_000
@@ -28,13 +29,15 @@ MEMBER_BATCH: Final = 500
 
 _STATIC = re.compile(r".*\.(html|js|css|png|jpg|gif|svg)")
 
-_INDEX = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>peatkeep</title></head>
-<body><h1>peatkeep</h1>
-<p>The web app is not part of this version. The command <code>pk</code> searches and lists,
-<code>pk-put</code> stores and <code>pk-get</code> gives back.</p>
-</body></html>
-"""
+_FRONT = (
+    "<p>The web app is not part of this version. These commands do what it will do:</p>"
+    + commands(
+        ("Store a file or folder", "pk-put file --permanode --tag=NAME PATH"),
+        ("See what is there", "pk list"),
+        ("Find something", "pk search 'tag:NAME'"),
+        ("Get it back", "pk-get -o OUT REF"),
+    )
+)
 
 
 def uploads_by_form(request: Request) -> bool:
@@ -46,20 +49,20 @@ class Ui:
 
     def __init__(
         self,
+        world: World,
         prefix: str,
         storage: Storage,
-        bridge: Bridge,
-        forms: Bridge,
         discovery: Discovery | None,
     ) -> None:
-        """forms: threads for reading forms, which may take as long as their senders like."""
+        bridge = world.bridge
+        self._world = world
         self._prefix = prefix
         self._storage = storage
         self._bridge = bridge
         self._discovery = discovery
         self._downloads = Downloads(storage, bridge)
         self._zips = Zips(storage, bridge)
-        self._uploads = UploadHelper(storage, forms)
+        self._uploads = UploadHelper(storage, world.forms)
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -110,7 +113,7 @@ class Ui:
         """The page of the app; other paths are its files, of which there are none yet."""
         below = request.scope["path"].removeprefix(self._prefix)
         if (below == "" and "b" not in request.query_params) or parse_ref(below) is not None:
-            answer = page(_INDEX)
+            answer = framed(self._world, "peatkeep", _FRONT)
             answer.headers["Accept-Ranges"] = "bytes"
             return answer
         is_static = below == "" or _STATIC.fullmatch(below) is not None
