@@ -20,7 +20,7 @@ log = logging.getLogger("peatkeep.index")
 MOST_CHANGED: Final = 10_000
 """Blobs that are remembered one by one; if there are more, all are looked through."""
 
-LULL_S: Final = 0.5
+LULL_S: Final = 1.0
 """Texts are read when nothing was indexed for so long: a backup has the machine to itself."""
 
 PATIENCE_S: Final = 30.0
