@@ -30,8 +30,14 @@ KEYS: Final[Mapping[str, dict[str, str | bool]]] = {
     "localdisk": {},
     "diskpacked": {"packBlobs": True},
     "blobpacked": {"packRelated": True, "packLoose": True},
+    "s3": {},
+    "s3-packed": {"packRelated": True},
 }
-"""Kind of store -> the keys beside blobPath that ask for it."""
+"""Kind of store -> the keys beside blobPath or s3 that ask for it."""
+
+BUCKETS: Final = ("s3", "s3-packed")
+S3_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Environment variables with the keys to a bucket: a command line is seen by everybody."""
 
 
 @click.group(cls=LazyGroup, modes=MODES)
@@ -41,22 +47,27 @@ def storage() -> None:
 
 @click.command(cls=Command)
 @click.argument("kind", type=click.Choice(sorted(KEYS)))
-@click.option("--to", "folder", metavar="DIR", help="Where to; else beside the old folder.")
+@click.option(
+    "--to", metavar="PLACE", help="A folder, else beside the old; or bucket[/dir][:host]."
+)
 @click.option("--config", metavar="FILE", help="The server's configuration.")
 @switch("--leave-damaged", help="End also when blobs can't be read; they are named, and lost.")
 @json_flag
 @click.pass_obj
 def migrate(
-    session: Session, kind: str, folder: str | None, config: str | None, leave_damaged: bool
+    session: Session, kind: str, to: str | None, config: str | None, leave_damaged: bool
 ) -> None:
     """Move all blobs to a store of another KIND. Run it again to go on where it was stopped.
+
+    For s3 and s3-packed (small blobs together) the keys to the bucket are read from
+    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and kept in the server's configuration.
 
     The server goes on serving; without one, the work is done here. Every blob is read back from
     the new store before the configuration is changed. The old store is left as it is. Damaged
     blobs are named, one a line, and make this a failure; with -leave-damaged after all has moved.
     """
     path = Path(chosen_file(config, os.environ))
-    old = begin(path, kind, folder, leave_damaged)
+    old = begin(path, kind, to, leave_damaged)
     url = running_server(session, path)
     tell = teller(session.output)
     progress = follow(session, url, tell, leave_damaged) if url else migrate_here(path, tell)
@@ -76,37 +87,82 @@ def migrate(
         session.output.note(f"you may delete the old store when you have a backup: {old}")
 
 
-def begin(path: Path, kind: str, folder: str | None, leave_damaged: bool) -> Path:
+def begin(path: Path, kind: str, to: str | None, leave_damaged: bool) -> str:
     """Ask for the migration in the configuration, as far as it does not do so already.
 
-    Returns the folder of the old store.
+    Returns where the old store is.
     """
     from ..server.config import load, rewriting
+    from ..server.config.high_level import INDEX_FILES
 
     values = load.read(path, os.environ).values
-    if not isinstance(values.get("blobPath"), str) or not values["blobPath"]:
-        raise ConfigError("migrate", path, "it has no blobPath; see server/config/README.md")
-    old = Path(str(values["blobPath"]))
+    old = str(values.get("blobPath") or "")
+    if not old and not values.get("s3"):
+        reason = "it has neither blobPath nor s3; see server/config/README.md"
+        raise ConfigError("migrate", path, reason)
     if "migration" in values:
         if leave_damaged:
             rewriting.leave_damaged(path)
-        return old
+        return old or bucket_named(values["s3"])
     if kind_of(values) == kind:
         raise ConfigError("migrate", path, f"its store is of the kind {kind} already")
-    new = Path(folder).absolute() if folder else old.with_name(f"{old.name}-{kind}")
-    for rows in new.glob("migration-removed.*"):  # of an earlier migration, which has ended
+    index = next((values[key] for key in INDEX_FILES if values.get(key)), path)
+    rows_folder = Path(old) if old else Path(str(index)).parent
+    if kind in BUCKETS:
+        place = {"s3": bucket_text(to)}
+        check_bucket(place["s3"])
+    else:
+        new = new_folder(old, kind, to)
+        place, rows_folder = {"blobPath": str(new)}, new
+    for rows in rows_folder.glob("migration-removed.*"):  # of an earlier one, which has ended
         shutil.rmtree(rows) if rows.is_dir() else rows.unlink()
-    rewriting.begin_migration(path, {"blobPath": str(new), **KEYS[kind]})
+    rewriting.begin_migration(path, {**place, **KEYS[kind]})
     if leave_damaged:
         rewriting.leave_damaged(path)
-    return old
+    return old or bucket_named(values["s3"])
 
 
 def kind_of(values: Mapping[str, object]) -> str:
-    """The kind of store that a high-level configuration has in its blobPath."""
+    """The kind of store that holds the blobs of a high-level configuration."""
+    if not values.get("blobPath"):
+        return "s3-packed" if values.get("packRelated") else "s3"
     if values.get("packRelated"):
         return "blobpacked"
     return "diskpacked" if values.get("packBlobs") else "localdisk"
+
+
+def new_folder(old: str, kind: str, to: str | None) -> Path:
+    if not to and not old:
+        raise click.UsageError(
+            "--to is needed: the folder for the blobs, which are in a bucket now."
+        )
+    return Path(to).absolute() if to else Path(old).with_name(f"{Path(old).name}-{kind}")
+
+
+def bucket_text(to: str | None) -> str:
+    """The key s3 of a configuration. Raises ConfigError where there are no keys to the bucket."""
+    if not to:
+        raise click.UsageError("--to is needed: bucket[/dir][:host].")
+    keys = [os.environ.get(name, "") for name in S3_KEYS]
+    for name, value in zip(S3_KEYS, keys, strict=True):
+        if not value or ":" in value:
+            raise ConfigError("migrate to", to, f"set {name} to a key of the bucket")
+    return ":".join([*keys, to])
+
+
+def check_bucket(s3: str) -> None:
+    """Raise ConfigError, Forbidden or Unavailable unless the bucket is there, and is ours."""
+    from ..blobserver.memory import Memory
+    from ..blobserver.registry import open_storage
+    from ..server.config.remotes import s3_args
+
+    with open_storage("s3", s3_args(s3), lambda _: Memory()):
+        pass
+
+
+def bucket_named(s3: object) -> str:
+    """The bucket that a key s3 tells, without what is secret."""
+    return f"s3://{':'.join(str(s3).split(':')[2:])}"
 
 
 def configuration(path: Path) -> "LowConfig":

@@ -53,8 +53,11 @@ SWITCHES: Final = frozenset(
 TABLES: Final = frozenset({"limits", "migration", "prefixes", "publish", "scancab"})
 KEYS: Final = TEXTS | SWITCHES | TABLES | {"replicateTo"}
 
-MIGRATION: Final = frozenset({"blobPath", "packBlobs", "packLoose", "packRelated"})
+MIGRATION: Final = frozenset({"blobPath", "packBlobs", "packLoose", "packRelated", "s3"})
 """The keys of the table `migration`: where the blobs are moving to."""
+
+REMOTES: Final = frozenset({"b2", "googlecloudstorage", "googledrive", "s3"})
+"""The keys of stores in the cloud."""
 
 LEAVE_DAMAGED: Final = "leaveDamaged"
 """A further switch of that table: blobs that can't be read don't keep the migration from ending."""

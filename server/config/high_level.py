@@ -11,7 +11,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .apps import add_apps
-from .high_keys import LEAVE_DAMAGED, MIGRATION, refuse
+from .high_keys import MIGRATION, REMOTES, refuse
+from .moving import add_migration
 from .remotes import add_remotes
 
 INDEX_FILES: Final = {"sqlite": "sqlite", "kvIndexFile": "kv", "levelDB": "leveldb"}
@@ -68,14 +69,23 @@ class Conversion:
             entry["handlerArgs"] = dict(args)
         self.prefixes[prefix] = entry
 
+    def like(self, storage: Mapping[str, object]) -> "Conversion":
+        """Another one with everything but where the blobs are, which is what `storage` says."""
+        others = self.high.keys() - REMOTES - MIGRATION
+        high = {key: self.high[key] for key in others} | dict(storage)
+        one = Conversion(high, self._find_key_id, self.temporary_dir)
+        one.key_id = self.key_id
+        return one
+
     def result(self) -> dict[str, object]:
         self._check_index()
-        self._check_storage()
+        self.check_storage()
         top = self._top()
         self.key_id = self._identity()
-        self._add_storage()
         if self.high.get("migration"):
-            self._add_migration()
+            add_migration(self)
+        else:
+            self.add_storage()
         self._add_cache()
         add_remotes(self)
         if self.runs_index:
@@ -102,7 +112,7 @@ class Conversion:
                 " (mongo, mysql, postgres, sqlite, kvIndexFile, leveldb, memoryIndex)."
             )
 
-    def _check_storage(self) -> None:
+    def check_storage(self) -> None:
         if self.in_memory and self.blob_path:
             refuse("memoryStorage and blobPath are mutually exclusive.")
         if self.in_memory and self.packs_related:
@@ -238,7 +248,7 @@ class Conversion:
 
     # -- prefixes ----------------------------------------------------------------------------------
 
-    def _add_storage(self) -> None:
+    def add_storage(self) -> None:
         path = self.blob_path
         if self.in_memory:
             self.add("/bs/", "storage-memory")
@@ -256,36 +266,6 @@ class Conversion:
             self.add(prefix, "storage-diskpacked", {"path": path, "metaIndex": store})
         else:
             self.add(prefix, "storage-filesystem", {"path": path})
-
-    def _add_migration(self) -> None:
-        """The store so far becomes the old one; `/bs/` is both, until the blobs have moved."""
-        settings = self.high["migration"]
-        assert isinstance(settings, Mapping)
-        new = Conversion(
-            {key: self.high[key] for key in self.high.keys() - MIGRATION} | dict(settings),
-            self._find_key_id,
-            self.temporary_dir,
-        )
-        new.key_id = self.key_id
-        if not (self.blob_path and new.blob_path):
-            refuse("migration needs a blobPath, and moves from one blobPath to another")
-        if posixpath.normpath(new.blob_path) == posixpath.normpath(self.blob_path):
-            refuse("migration.blobPath must be another folder than blobPath")
-        new._check_storage()
-        new._add_storage()
-        for name, made in (("old", self.prefixes), ("new", new.prefixes)):
-            for prefix, entry in list(made.items()):
-                made[_renamed(prefix, name)] = made.pop(prefix)
-                args = entry["handlerArgs"]
-                assert isinstance(args, dict)
-                for key in ("smallBlobs", "largeBlobs"):
-                    if key in args:
-                        args[key] = _renamed(args[key], name)
-        self.prefixes |= new.prefixes
-        rows = self.sorted_store("migration", posixpath.join(new.blob_path, "migration-removed"))
-        both = {"from": "/bs-old/", "to": "/bs-new/", "removed": rows}
-        leave = {LEAVE_DAMAGED: True} if settings.get(LEAVE_DAMAGED) else {}
-        self.add("/bs/", "storage-migrate", {**both, **leave})
 
     def add_blobpacked(self, prefix: str, loose: str, packed: str, folder: str) -> None:
         store = self.sorted_store("blobpacked", posixpath.join(folder, "packindex"))
@@ -369,11 +349,6 @@ class Conversion:
         if self.text("identitySecretRing"):
             signing["secretRing"] = self.text("identitySecretRing")
         self.add("/sighelper/", "jsonsign", signing)
-
-
-def _renamed(prefix: str, name: str) -> str:
-    """`/bs-loose/` of the old store is `/bs-old-loose/`."""
-    return prefix.replace("/bs", f"/bs-{name}", 1)
 
 
 def database_settings(kind: str, text: str) -> dict[str, object]:

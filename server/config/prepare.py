@@ -1,6 +1,6 @@
 """Folders that a high-level configuration takes for granted are made before the stores open."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +14,19 @@ _LOCAL: Final = (
     *(f"/bs-new{part}/" for part in _STORES),
     "/cache/",
 )
+_FILLED: Final = ("/bs/", "/bs-loose/", "/bs-old/", "/bs-old-loose/")
+"""Where blobs are that an index knows."""
+
 _WITH_FOLDER: Final = ("storage-filesystem", "storage-diskpacked")
 
 
 def folders_of(prefixes: Mapping[str, Prefix]) -> tuple[Path, ...]:
     """Return the folders of the stores that a high-level configuration makes from `blobPath`."""
-    found = (prefixes[path] for path in _LOCAL if path in prefixes)
+    return _folders(prefixes, _LOCAL)
+
+
+def _folders(prefixes: Mapping[str, Prefix], paths: Iterable[str]) -> tuple[Path, ...]:
+    found = (prefixes[path] for path in paths if path in prefixes)
     return tuple(
         Path(str(prefix.args["path"])) for prefix in found if prefix.handler in _WITH_FOLDER
     )
@@ -31,11 +38,11 @@ def make_folders(config: LowConfig) -> None:
     Raises ConfigError where an index is there but its blobs are not: then a disk is not mounted,
     rather than that the store is new.
     """
-    index = _index_file(config)
+    index, filled = _index_file(config), _folders(config.prefixes, _FILLED)
     for folder in config.folders:
         if folder.is_dir():
             continue
-        if folder == config.folders[0] and index and index.exists():
+        if folder in filled and index and index.exists():
             reason = f"the blobs' folder is missing, but their index {index} is there: is a disk"
             raise ConfigError("open", folder, f"{reason} not mounted?")
         try:

@@ -21,9 +21,9 @@ _GOOGLE_FORM = (
 def add_remotes(conversion: Conversion) -> None:
     """Mount what the keys s3, b2, googlecloudstorage and googledrive ask for, in this order."""
     if conversion.text("s3"):
-        _add(conversion, "s3", "storage-s3", _s3_args(conversion, "s3", _S3_FORM))
+        _add(conversion, "s3", "storage-s3", s3_args(conversion.text("s3")))
     if conversion.text("b2"):
-        _add(conversion, "b2", "storage-s3", _s3_args(conversion, "b2", _B2_FORM))
+        _add(conversion, "b2", "storage-s3", s3_args(conversion.text("b2"), "b2", _B2_FORM))
     if conversion.text("googlecloudstorage"):
         args = _google_args(conversion.text("googlecloudstorage"))
         _add(conversion, "googlecloudstorage", "storage-googlecloudstorage", args)
@@ -51,9 +51,10 @@ def _add(conversion: Conversion, name: str, handler: str, args: dict[str, object
         conversion.add(f"/sync-to-{name}/", "sync", {"from": "/bs/", "to": prefix, **queue})
 
 
-def _s3_args(conversion: Conversion, key: str, form: str) -> dict[str, object]:
+def s3_args(text: str, key: str = "s3", form: str = _S3_FORM) -> dict[str, object]:
+    """The arguments of a storage-s3 for what stands under this key. Raises Untransformable."""
     # At most four parts, so that the host may carry a port.
-    parts = conversion.text(key).split(":", 3)
+    parts = text.split(":", 3)
     if len(parts) < 3 or not all(parts):
         refuse(f'genconfig: expected "{key}" field to be of form "{form}"')
     names = ("aws_access_key", "aws_secret_access_key", "bucket", "hostname")

@@ -58,7 +58,9 @@ def finish_migration(path: Path) -> None:
     if not isinstance(settings, dict):
         return
     settings.pop(LEAVE_DAMAGED, None)
-    kept = {key: value for key, value in values.items() if key not in MIGRATION}
+    is_copy = "blobPath" in values and "s3" not in settings
+    replaced = MIGRATION - {"s3"} if is_copy else MIGRATION
+    kept = {key: value for key, value in values.items() if key not in replaced}
     new = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     lines: list[str] = []
     place, table = 0, ""
@@ -67,7 +69,8 @@ def finish_migration(path: Path) -> None:
             table = "migration" if _HEAD.fullmatch(line) else "another"
         if table == "migration" or "pk storage migrate." in line:
             continue
-        if not table and _KEY.match(line):
+        key = _KEY.match(line)
+        if not table and key and key[1] in replaced:
             place = len(lines)
             continue
         lines.append(line)
@@ -90,6 +93,6 @@ def _read(path: Path, *, also_json: bool = False) -> tuple[str, dict[str, object
 def _write(path: Path, text: str, expected: Mapping[str, object]) -> None:
     values, _ = syntax.parse(text, str(path))
     if values != expected:
-        reason = "it is written in an unusual way; change blobPath and its pack key by hand"
+        reason = "it is written in an unusual way; change the keys of the store by hand"
         raise ConfigError("change", path, reason)
     private.replace(path, text)

@@ -311,3 +311,14 @@ def test_an_index_without_its_blobs_is_a_disk_that_is_not_mounted(home: Home) ->
     with pytest.raises(ConfigError, match="not mounted"):
         prepare.make_folders(load.load(first.server_config, home.environ))
     assert not first.blobs.exists()
+
+
+def test_the_cache_of_a_server_whose_blobs_are_in_a_bucket_may_be_gone(home: Home) -> None:
+    first = home.make()
+    text = first.server_config.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("blobPath", "packBlobs"))]
+    first.server_config.write_text("\n".join(['s3 = "key:secret:bucket"', *lines]))
+    (first.blobs.parent / "index.leveldb").mkdir()
+    config = load.load(first.server_config, home.environ | {"TMPDIR": str(first.blobs.parent)})
+    prepare.make_folders(config)
+    assert [folder.is_dir() for folder in config.folders] == [True]

@@ -76,6 +76,34 @@ def test_at_the_end_no_key_of_the_old_store_is_left(file: Path) -> None:
     }
 
 
+BUCKET = "key:secret:bucket/folder"
+
+
+def test_blobs_that_move_into_a_bucket_leave_no_folder_behind(file: Path) -> None:
+    begin_migration(file, {"s3": BUCKET})
+    finish_migration(file)
+    values = tomllib.loads(file.read_text())
+    assert {key: values[key] for key in MIGRATION & values.keys()} == {"s3": BUCKET}
+
+
+def test_blobs_that_move_out_of_a_bucket_leave_no_copy_there(file: Path) -> None:
+    file.write_text(
+        USUAL.replace("packBlobs = true", f's3 = "{BUCKET}"').replace("blobPath", "ownerName")
+    )
+    begin_migration(file, NEW)
+    finish_migration(file)
+    values = tomllib.loads(file.read_text())
+    assert {key: values[key] for key in MIGRATION & values.keys()} == NEW
+
+
+def test_a_copy_in_a_bucket_stays_when_the_blobs_move_elsewhere(file: Path) -> None:
+    file.write_text(f's3 = "{BUCKET}"\n{USUAL}')
+    begin_migration(file, NEW)
+    finish_migration(file)
+    values = tomllib.loads(file.read_text())
+    assert {key: values[key] for key in MIGRATION & values.keys()} == {**NEW, "s3": BUCKET}
+
+
 def test_a_file_without_a_migration_stays_as_it_is(file: Path) -> None:
     finish_migration(file)
     assert file.read_text() == USUAL
