@@ -2,7 +2,7 @@
 
 import click
 
-from .common import PK_PUT, LazyGroup, end, global_flags, run, switch
+from .common import PK_PUT, LazyGroup, end_at_once, global_flags, run, switch
 from .line import line_flags
 
 MODES = {
@@ -56,4 +56,4 @@ def pk_put() -> None:
 
 
 def main() -> None:
-    end(run(pk_put, PK_PUT))
+    end_at_once(run(pk_put, PK_PUT))

@@ -22,8 +22,8 @@ MAX_CONTAINERS: Final = 32_768
 
 # -- writing ------------------------------------------------------------------------------------
 
-_ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
-_NEEDS_ESCAPE = re.compile("[<>&\u2028\u2029]")
+_ESCAPED = "<>&\u2028\u2029"
+_ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in _ESCAPED}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -41,7 +41,7 @@ def encode(members: Mapping[str, object]) -> bytes:
         if name != "camliVersion"
     ]
     text = ",\n".join([f'{{"camliVersion": {_value(version, "")}', *lines]) + "\n}"
-    if _NEEDS_ESCAPE.search(text):  # which only texts can hold
+    if any(sign in text for sign in _ESCAPED):  # which only texts can hold
         text = text.translate(_ESCAPES)
     try:
         return text.encode()
