@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..blob import Ref
 from ..errors import ConfigError, StoreError
 from ..schema import claims
-from ..schema.keyring import find_key, read_ring
+from ..schema.keyring import Ask, SecretKey, find_key, read_ring, unlock_by_asking
 from ..schema.signing import Signer
 from .caches import UploadCache
 from .config import ClientConfig
@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 Members = Mapping[str, object]
 
 
-def load_signer(config: ClientConfig) -> Signer:
+def load_signer(config: ClientConfig, ask: Ask) -> Signer:
     """The signer that a configuration names: the key `identity` of its ring. Raises ConfigError.
 
-    Without `identity` the ring must hold a single key.
+    Without `identity` the ring must hold a single key. ask: gets the passphrase of a locked one;
+    what it raises is raised, and so is WrongPassphrase.
     """
+    key = _configured_key(config)
+    if key.is_locked:
+        unlock_by_asking(key, ask)
+    return Signer(key)
+
+
+def _configured_key(config: ClientConfig) -> SecretKey:
     path = config.secret_ring
     if path is None:
         raise ConfigError("sign", "claims", "no key ring is configured; see `pk-put init`")
@@ -35,13 +43,13 @@ def load_signer(config: ClientConfig) -> Signer:
         raise ConfigError("read", f"key ring {path}", str(error)) from None
     if config.identity:
         try:
-            return Signer(find_key(keys, config.identity))
+            return find_key(keys, config.identity)
         except StoreError as error:
             raise ConfigError("sign as", config.identity, f"{path}: {error.reason}") from None
     if len(keys) != 1:
         reason = f"{path} holds {len(keys)} keys and no `identity` says which"
         raise ConfigError("sign", "claims", reason)
-    return Signer(keys[0])
+    return keys[0]
 
 
 class Author:

@@ -163,9 +163,11 @@ class Client:
 
     @cached_property
     def signer(self) -> "Signer":
+        """Signs as the configured identity. The passphrase of a locked key is asked for."""
         from .authoring import load_signer
+        from .passphrase import Passphrases
 
-        return load_signer(self.config)
+        return load_signer(self.config, Passphrases(self._environ))
 
     def _compare_keys(self, signer: "Signer") -> None:
         theirs = self.discovery.signing.get("publicKeyId")

@@ -28,6 +28,11 @@ _VERDICTS = {
 }
 """What the reference says, by the step in which the signature was found wanting."""
 
+_LOCKED = (
+    "a passphrase protects it, and a server has nobody to ask. Give it a keyring without one"
+    " (`gpg --edit-key` and `passwd` take it off a copy), readable by the server alone"
+)
+
 
 class SigHelper:
     """Mounted at `/sighelper/`. Signs whatever object names the server's own key.
@@ -146,8 +151,11 @@ async def post_required(_: Request) -> Response:
 def key_of(prefix: str, ring_path: str, key_id: str) -> SecretKey:
     """The secret key that the configuration names. Raises ConfigError."""
     try:
-        return find_key(read_ring(Path(ring_path).read_bytes()), key_id)
+        key = find_key(read_ring(Path(ring_path).read_bytes()), key_id)
     except OSError as error:
         raise ConfigError("read key ring", ring_path, error.strerror or str(error)) from None
     except (Invalid, NotFound, Unsupported) as error:
         raise ConfigError("configure", f"{prefix}, keyId", str(error)) from None
+    if key.is_locked:
+        raise ConfigError("sign with", f"key {key_id} of {ring_path}", _LOCKED)
+    return key

@@ -90,10 +90,8 @@ def key_file(session: Session, config: ClientConfig) -> Iterator[Finding]:
         yield problem("key", str(error), hint)
         return
     yield private_file("key", ring)
-    if key.is_locked:
-        yield problem("key", f"{key.key_id} is locked by a passphrase", "use an unprotected copy")
-    else:
-        yield Finding("identity", f"{key.key_id}, {key.public_ref}")
+    locked = "; its passphrase is asked for when it signs" if key.is_locked else ""
+    yield Finding("identity", f"{key.key_id}, {key.public_ref}{locked}")
 
 
 def server(session: Session, config: ClientConfig) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..blob import Ref
@@ -27,17 +27,15 @@ from .openpgp import (
     write_packet,
     write_signature,
 )
+from .protection import OPEN, WrongPassphrase, opened
 from .publickey import PublicKey, key_frame, read_public_key
 
 MAX_RING_SIZE: Final = 1024 * 1024
 """Bytes of the largest ring that is read; one key takes 3 KB."""
 
 _IDENTITY = re.compile(r"[0-9A-Fa-f]{8}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}")
-_NOT_ENCRYPTED: Final = 0
-_UNLOCK_HINT: Final = (
-    "the secret key is protected by a passphrase; export an unprotected copy:"
-    " gpg --edit-key {key_id} passwd, then gpg --export-secret-keys {key_id}"
-)
+MAX_TRIES: Final = 3
+"""How often a passphrase is asked for."""
 
 
 class SecretKey:
@@ -72,8 +70,16 @@ class SecretKey:
 
     @property
     def is_locked(self) -> bool:
-        """Whether a passphrase protects it, so that it can't sign."""
-        return self._secret[0] != _NOT_ENCRYPTED
+        """Whether a passphrase protects it, so that it can't sign before `unlock`."""
+        return self._secret[0] != OPEN
+
+    def unlock(self, passphrase: bytes) -> None:
+        """Make it able to sign, from now on. Does nothing if it is not locked.
+
+        Raises WrongPassphrase; Unsupported for a protection that is not lifted here.
+        """
+        if self.is_locked:
+            self._secret = opened(self._secret, passphrase, f"key {self.key_id}")
 
     def sign(self, digest: bytes) -> tuple[bytes, ...]:
         """Sign a SHA-256 digest: the numbers for `write_signature`.
@@ -89,12 +95,31 @@ class SecretKey:
 
     def _unpack(self) -> Sign:
         if self.is_locked:
-            hint = _UNLOCK_HINT.format(key_id=self.key_id)
-            raise Unsupported("sign with", f"key {self.key_id}", hint)
+            raise Unsupported("sign with", f"key {self.key_id}", "a passphrase protects it")
         numbers, check_sum = self._secret[1:-2], self._secret[-2:]
         if sum(numbers) % 65536 != int.from_bytes(check_sum, "big"):
             raise Invalid("read", f"secret key {self.key_id}", "its checksum does not fit")
         return self.public.material.signer(Cursor(numbers, f"secret key {self.key_id}"))
+
+
+Ask = Callable[[SecretKey, str], bytes]
+"""(key, what was wrong with the passphrase before, or "") -> its passphrase. Raises StoreError
+where nobody answers."""
+
+
+def unlock_by_asking(key: SecretKey, ask: Ask) -> None:
+    """Unlock a key with the passphrase that `ask` gets, at most MAX_TRIES times.
+
+    Raises WrongPassphrase when none of them fits; what `ask` raises; Unsupported.
+    """
+    complaint = ""
+    for _ in range(MAX_TRIES):
+        try:
+            key.unlock(ask(key, complaint))
+            return
+        except WrongPassphrase as error:
+            complaint = error.reason
+    raise WrongPassphrase("unlock", f"key {key.key_id}", f"{MAX_TRIES} wrong passphrases")
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -213,7 +238,7 @@ def _new_key_body(created: int) -> bytes:
         + bytes([RSA])
         + write_number(public.n)
         + write_number(public.e)
-        + bytes([_NOT_ENCRYPTED])
+        + bytes([OPEN])
         + secret
         + (sum(secret) % 65536).to_bytes(2, "big")
     )

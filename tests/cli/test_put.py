@@ -13,6 +13,8 @@ import pytest
 
 from peatkeep.blob import Ref
 from peatkeep.cli.claiming import duration_ns
+from tests.clients.pinentry import Pinentry
+from tests.schema.locking import locked_ring
 from tests.server.running import IDENTITY, RunningServer, running_server
 from tests.waiting import GUARD_S, wait_until
 
@@ -178,6 +180,29 @@ def test_a_wrong_password_is_told_without_showing_it(environ: dict[str, str], tr
     assert ran.exit_code == 2
     assert "credentials" in ran.stderr
     assert "geheim" not in ran.stderr
+
+
+def test_claims_are_signed_with_a_locked_key_after_its_passphrase(
+    server: RunningServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    ring = tmp_path / "locked.gpg"
+    ring.write_bytes(locked_ring(server.secring.read_bytes(), b"let me in"))
+    pinentry = Pinentry(tmp_path / "bin")
+    environ |= {
+        "CAMLI_SECRET_RING": str(ring),
+        "GNUPGHOME": str(tmp_path),
+        "PATH": f"{tmp_path / 'bin'}:{environ['PATH']}",
+    }
+    pinentry.will_say("let me in")
+    finished = put(environ, tmp_path, "permanode", "--title=locked")
+    assert finished.exit_code == 0, finished.stderr
+    assert len(finished.lines) == 2
+    assert pinentry.times_asked == 1
+    pinentry.will_say("no", "never", "not at all")
+    finished = put(environ, tmp_path, "permanode", "--title=locked")
+    assert finished.exit_code == 2
+    assert "3 wrong passphrases" in finished.stderr
+    assert "not at all" not in finished.stderr
 
 
 def test_a_blob_over_16_mib_is_refused(environ: dict[str, str], tree: Path) -> None:
