@@ -12,7 +12,7 @@ import base64
 import binascii
 import logging
 import struct
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, Protocol, cast
 
 from uvicorn._types import ASGISendEvent
@@ -147,16 +147,18 @@ class LimitedSocket(WebSocketsSansIOProtocol):
         """What the peer, and the system, have not taken."""
         return self.transport.get_write_buffer_size()
 
-    def write_message(self, message: bytes) -> None:
-        """Send a binary message. A server's frames are not masked, so it goes as it is."""
-        size = len(message)
+    def write_message(self, pieces: Sequence[bytes | memoryview]) -> int:
+        """Send a binary message; returns its size. A server's frames are not masked, so the
+        pieces go as they are."""
+        size = sum(map(len, pieces))
         if size < 126:
             head = bytes((BINARY, size))
         elif size < 65536:
             head = _MEDIUM.pack(BINARY, 126, size)
         else:
             head = _LARGE.pack(BINARY, 127, size)
-        self.transport.writelines((head, message))
+        self.transport.writelines((head, *pieces))
+        return size
 
     def end(self, code: int, reason: str) -> None:
         """Close in order: what was written goes out before."""

@@ -57,7 +57,7 @@ HEARTBEAT_S: Final = 20
 BUFFER_BYTES: Final = 64 * 1024
 """What is given to the socket before it is taken; the rest waits where it can be overtaken."""
 
-WRITTEN_AT_ONCE_BYTES: Final = 264 * 1024
+WRITTEN_AT_ONCE_BYTES: Final = 520 * 1024
 """The largest message: blobs up to where it is full, a piece of one more, and heads."""
 
 LEAST_WRITTEN_BYTES: Final = 16 * 1024
@@ -276,11 +276,10 @@ class Connection:
         """Send what may be sent, and read on for those who have taken it."""
         machine, socket = self._machine, self._socket
         while socket.is_writable:
-            message = machine.next_message(self._message_bytes)
-            if message is None:
+            pieces = machine.next_pieces(self._message_bytes)
+            if not pieces:
                 break
-            socket.write_message(message)
-            if len(message) >= self._message_bytes // 2:
+            if socket.write_message(pieces) >= self._message_bytes // 2:
                 self._message_bytes = self._write_ramp.next(WRITTEN_AT_ONCE_BYTES)
         for follower in self._followers.values():
             follower.drained()

@@ -320,16 +320,16 @@ def hand_over(machine: ServerMachine, job: Job, page: Page) -> None:
     request = job.request
     for answer in page.answers:
         match answer:
-            case Bytes(item, (data, is_packed), size, ref, place, is_schema):
+            case Bytes():
                 machine.send_blob(
                     request,
-                    item,
-                    data,
-                    size=size,
-                    packed=is_packed,
-                    ref=ref,
-                    place=place,
-                    is_schema=is_schema,
+                    answer.item,
+                    answer.packed.data,
+                    size=answer.size,
+                    packed=answer.packed.packed,
+                    ref=answer.ref,
+                    place=answer.place,
+                    is_schema=answer.is_schema,
                 )
             case Name(item, found, place, is_schema):
                 machine.send_name(request, item, found, place, is_schema)

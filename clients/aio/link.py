@@ -6,7 +6,15 @@ from collections import deque
 from typing import Any, Final, cast
 
 from ...blobserver.remote import Transport
-from ...blobserver.remote.link import NOTSENT_LOWAT, READ_BYTES, TICK_S, UNSENT_BYTES, Ended, Peer
+from ...blobserver.remote.link import (
+    LEAST_MESSAGE_BYTES,
+    NOTSENT_LOWAT,
+    READ_BYTES,
+    TICK_S,
+    UNSENT_BYTES,
+    Ended,
+    Peer,
+)
 from ...blobserver.remote.pace import Pace
 from ...blobserver.remote.transport import CONNECT_TIMEOUT_S, reason_of
 from ...blobserver.remote.websocket import WebSocket
@@ -58,7 +66,7 @@ class Link(asyncio.BufferedProtocol):
         if peer is None or self._paused is not None:
             return
         while self._is_writable and self._websocket.is_open:
-            message = peer.next_message(self._up.step_bytes)
+            message = peer.next_message(min(self._up.step_bytes, LEAST_MESSAGE_BYTES))
             if message is None:
                 break
             self._websocket.send(message)

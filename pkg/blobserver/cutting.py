@@ -7,6 +7,9 @@ from typing import Final, NamedTuple
 WHOLE_BINARY: Final = 0x82
 """The first byte of a binary message in one frame: FIN, and the opcode."""
 
+ROOM_BYTES: Final = 64 * 1024
+"""A message of which so much is still to come is read to where it stays: one copy less."""
+
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _KEY_BYTES: Final = 4
@@ -42,6 +45,7 @@ class Cutter:
         self._head = b""  # of a frame, where it was cut off
         self._left_bytes = 0  # of the frame that has begun
         self._message: bytearray | None = None  # what has come of it, if that is one
+        self._room: memoryview | None = None  # of a large one: what is still to come
         self._is_fragmented = False
 
     def cut(self, data: bytes | memoryview) -> Iterator[Cut]:
@@ -62,12 +66,30 @@ class Cutter:
             message = self._message
             if message is None:
                 yield Cut(False, piece)
+            elif self._room is not None:
+                self._room[: len(piece)] = piece
+                self._room = self._room[len(piece) :]
+                if not self._left_bytes:
+                    self._room = None
+                    yield Cut(True, message)
             elif not message and not self._left_bytes:
                 yield Cut(True, self._unmask(piece, self._key) if self._unmask else bytes(piece))
             else:
                 message += piece
                 if not self._left_bytes:
                     yield Cut(True, self._unmask(message, self._key) if self._unmask else message)
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the rest of a large message belongs: who reads it there tells `filled`."""
+        return self._room
+
+    def filled(self, size_bytes: int) -> bytearray | None:
+        """So much was put into the `room`; returns the message when it is whole."""
+        assert self._room is not None
+        self._left_bytes -= size_bytes
+        self._room = self._room[size_bytes:] if self._left_bytes else None
+        return None if self._left_bytes else self._message
 
     def _begin(self, view: memoryview) -> int:
         """A frame begins: returns the length of its head; 0 where that is cut off."""
@@ -91,8 +113,13 @@ class Cutter:
             self._is_fragmented = not first & _FIN
         is_right = is_masked is (self._unmask is not None)
         if is_whole and is_right and 0 < size <= self._message_bytes:
-            self._message = bytearray()
             self._left_bytes = size
+            if self._unmask is None and size - (len(view) - head_bytes) >= ROOM_BYTES:
+                # Nobody else unmasks it: it can be read to where it stays.
+                self._message = bytearray(size)
+                self._room = memoryview(self._message)
+            else:
+                self._message = bytearray()
         else:
             self._message = None
             self._left_bytes = head_bytes + size

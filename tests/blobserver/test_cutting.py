@@ -30,12 +30,22 @@ def frame(first: int, payload: bytes, *, is_masked: bool = False) -> bytes:
     return bytes((first, mark | 127)) + struct.pack(">Q", size) + behind
 
 
-def cut(pieces: list[bytes], *, is_masked: bool = False) -> tuple[list[bytes], bytes]:
+def cut(
+    pieces: list[bytes], *, is_masked: bool = False, uses_room: bool = False
+) -> tuple[list[bytes], bytes]:
     """The messages, and all other bytes."""
     cutter = Cutter(LIMIT, masked if is_masked else None)
-    messages, others = [], b""
+    messages: list[bytes | bytearray | memoryview] = []
+    others = b""
     for piece in pieces:
-        scratch = bytearray(piece)
+        rest = piece
+        while uses_room and rest and (room := cutter.room) is not None:
+            size = min(len(rest), len(room))
+            room[:size], rest = rest[:size], rest[size:]
+            message = cutter.filled(size)
+            if message is not None:
+                messages.append(message)
+        scratch = bytearray(rest)
         for is_message, data in cutter.cut(memoryview(scratch)):
             if is_message:
                 messages.append(data)
@@ -55,13 +65,15 @@ payloads = st.one_of(
     frames=st.lists(st.tuples(st.sampled_from([WHOLE, WHOLE, TEXT, PING]), payloads), max_size=8),
     cuts=st.lists(st.integers(0, 200_000), max_size=12),
     is_masked=st.booleans(),
+    uses_room=st.booleans(),
 )
 def test_frames_that_are_cut_anywhere_come_out_whole(
-    frames: list[tuple[int, bytes]], cuts: list[int], is_masked: bool
+    frames: list[tuple[int, bytes]], cuts: list[int], is_masked: bool, uses_room: bool
 ) -> None:
     wire = b"".join(frame(first, payload, is_masked=is_masked) for first, payload in frames)
     borders = [0, *sorted(min(at, len(wire)) for at in cuts), len(wire)]
-    messages, others = cut([wire[a:b] for a, b in pairwise(borders)], is_masked=is_masked)
+    pieces = [wire[a:b] for a, b in pairwise(borders)]
+    messages, others = cut(pieces, is_masked=is_masked, uses_room=uses_room)
     is_taken = [first == WHOLE and payload != b"" for first, payload in frames]
     assert messages == [p for (_, p), taken in zip(frames, is_taken, strict=True) if taken]
     assert others == b"".join(
@@ -69,6 +81,26 @@ def test_frames_that_are_cut_anywhere_come_out_whole(
         for each, taken in zip(frames, is_taken, strict=True)
         if not taken
     )
+
+
+def test_a_large_message_may_be_read_to_where_it_stays() -> None:
+    wire = frame(WHOLE, bytes(LIMIT))
+    cutter = Cutter(LIMIT)
+    assert list(cutter.cut(wire[:100])) == []
+    room = cutter.room
+    assert room is not None
+    assert len(room) == len(wire) - 100
+    room[:] = b"x" * len(room)
+    assert cutter.filled(len(room) - 1) is None
+    assert cutter.filled(1) == bytes(LIMIT - len(room)) + b"x" * len(room)
+    assert cutter.room is None
+
+
+def test_what_is_masked_or_small_has_no_room_of_its_own() -> None:
+    for wire, unmask in ((frame(WHOLE, bytes(LIMIT), is_masked=True), masked), (b"\x82\x7d", None)):
+        cutter = Cutter(LIMIT, unmask)
+        assert list(cutter.cut(wire[:100])) == []
+        assert cutter.room is None
 
 
 def test_a_message_in_fragments_is_left_to_the_parser() -> None:

@@ -194,6 +194,12 @@ class Dialogue:
     def has_work(self) -> bool:
         return bool(self._queue or self._sent or self._refused or self._waiting or self._asked)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether something is to be sent, though it may have to wait for credit."""
+        assert self.machine is not None
+        return bool(self._waiting or self._queue) or self.machine.has_output
+
     # -- the connection --------------------------------------------------------------------------
 
     def connected(self, now: float) -> None:

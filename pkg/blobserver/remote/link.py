@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .websocket import WebSocket
 
 READ_BYTES: Final = 256 * 1024
+LARGE_MESSAGE_BYTES: Final = 128 * 1024
+HEAD_BYTES: Final = 4096
+"""After a large message only the beginning of the next is read, the rest to where it stays."""
+
 UNSENT_BYTES: Final = 256 * 1024
 """The system takes no more while so much waits in it: what is urgent would wait behind it."""
 
@@ -50,6 +54,10 @@ class Peer(Protocol):
 
 
 class Napper(Peer, Protocol):
+    def may_send(self) -> bool:
+        """Whether it is worth to ask for a message; if not, the bell rings when it is."""
+        ...
+
     @property
     def nap_s(self) -> float:
         """When to ask again for a message, after None, unless the bell rings."""
@@ -103,6 +111,7 @@ class Link:
         self._messages = deque(first)
         self._unsent: deque[memoryview] = deque()
         self._buffer = memoryview(bytearray(READ_BYTES))
+        self._read_bytes = READ_BYTES
         self._message_bytes = LEAST_MESSAGE_BYTES
         self.handshake_s = 0.0
         """How long the server took to answer it: a round trip, and a little."""
@@ -135,9 +144,10 @@ class Link:
             if now - ticked_at >= TICK_S:
                 ticked_at, has_output = now, True
                 peer.tick(now)
-            while self._messages:
-                peer.message_came(self._messages.popleft(), now)
-                has_output = True
+            if self._messages:
+                while self._messages:
+                    peer.message_came(self._messages.popleft(), now)
+                has_output = peer.may_send()
             if self._websocket.is_over:
                 farewell = self._websocket.farewell
                 self._say_farewell()
@@ -165,22 +175,36 @@ class Link:
 
     def _read(self, pace: Pace) -> None:
         try:
-            size = self._socket.recv_into(self._buffer, min(READ_BYTES, pace.step_bytes))
-            self._messages += self._websocket.feed(self._buffer[:size])
-            if size:
-                pace.went(size, time.monotonic())
+            if self._receive(pace, pace.step_bytes):
+                # Of a large message the first bytes have come, most likely the others too.
+                if self._websocket.room is not None:
+                    self._receive(pace, pace.step_bytes)
                 # What TLS has unpacked already is not seen by poll.
                 while (left := _pending(self._socket)) > 0:
-                    size = self._socket.recv_into(self._buffer, min(READ_BYTES, left))
-                    self._messages += self._websocket.feed(self._buffer[:size])
-                    pace.went(size, time.monotonic())
+                    self._receive(pace, left)
         except OSError as error:
-            if _must_wait(error):
-                return
-            raise
+            if not _must_wait(error):
+                raise
         self._unsent.extend(map(memoryview, self._websocket.output()))
 
-    def _write(self, peer: Peer, pace: Pace) -> bool:
+    def _receive(self, pace: Pace, most_bytes: int) -> int:
+        """Take bytes from the socket; how many came. A large message is read where it stays."""
+        websocket, room = self._websocket, self._websocket.room
+        if room is not None:
+            size = self._socket.recv_into(room, min(len(room), most_bytes))
+            came = websocket.filled(size)
+        else:
+            size = self._socket.recv_into(self._buffer, min(self._read_bytes, most_bytes))
+            came = websocket.feed(self._buffer[:size])
+        if came:
+            is_large = len(came[-1]) >= LARGE_MESSAGE_BYTES
+            self._read_bytes = HEAD_BYTES if is_large else READ_BYTES
+            self._messages += came
+        if size:
+            pace.went(size, time.monotonic())
+        return size
+
+    def _write(self, peer: Napper, pace: Pace) -> bool:
         """Send what the socket takes; whether there may be more to send."""
         if not self._unsent:
             message = peer.next_message(min(pace.step_bytes, self._message_bytes))
@@ -201,11 +225,12 @@ class Link:
             sent -= len(self._unsent.popleft())
         if self._unsent:
             self._unsent[0] = self._unsent[0][sent:]
-        elif now - self._begun_at < QUICK_S:
+            return True
+        if now - self._begun_at < QUICK_S:
             self._message_bytes = min(2 * self._message_bytes, MOST_MESSAGE_BYTES)
         elif now - self._begun_at > SLOW_S:
             self._message_bytes = max(self._message_bytes // 2, LEAST_MESSAGE_BYTES)
-        return True
+        return peer.may_send()
 
     def _say_farewell(self) -> None:
         """Send the close, and wait a moment for its answer, so that nothing is cut off."""

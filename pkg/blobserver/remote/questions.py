@@ -82,9 +82,9 @@ class Slot:
     def result(self) -> tuple[Ref, Found]:
         """The blob, verified, or NotFound or Corrupt. Raises other errors."""
         found = self.found
-        if isinstance(found, (NotFound, Corrupt)):
-            return self.ref, found
         if not isinstance(found, Held):
+            if isinstance(found, (NotFound, Corrupt)):
+                return self.ref, found
             assert found is not None
             raise found
         try:

@@ -449,8 +449,19 @@ class Stream:
             if message is not None:
                 self._state = _AWAKE
             else:
-                self._state = _NAPS if now - self._put_at < NAPS_FOR_S else _ASLEEP
+                self._rest(now)
             return message
+
+    def may_send(self) -> bool:
+        with self._lock:
+            if self._dialogue.has_output:
+                return True
+            self._rest(time.monotonic())
+            return False
+
+    def _rest(self, now: float) -> None:
+        """The loop asks no more by itself. With the lock held."""
+        self._state = _NAPS if now - self._put_at < NAPS_FOR_S else _ASLEEP
 
     @property
     def nap_s(self) -> float:

@@ -85,6 +85,18 @@ class WebSocket:
                 messages.append(cast("bytes", piece))  # or a bytearray, which nobody changes
         return messages
 
+    @property
+    def room(self) -> memoryview | None:
+        """Where the next bytes from the socket belong, if there is such a place; then `filled`."""
+        return self._cutter.room
+
+    def filled(self, size_bytes: int) -> list[bytes]:
+        """As `feed`, of bytes that were put into the `room`."""
+        if not size_bytes:
+            return self.feed(b"")
+        message = self._cutter.filled(size_bytes)
+        return [cast("bytes", message)] if message is not None and self.is_open else []
+
     def _shake_hands(self, data: bytes | memoryview, messages: list[bytes]) -> bytes | memoryview:
         """Give the library the answer to the handshake; returns what follows it."""
         seen = self._tail + data

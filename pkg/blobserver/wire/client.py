@@ -36,6 +36,9 @@ LARGEST_WINDOW: Final = 4 * 1024 * 1024
 CLIENT_HELLO: Final = Hello(features=frames.FEATURE_ZSTD, window=1024 * 1024)
 """The window grows from this to what the line holds."""
 
+STEP_BYTES: Final = 256 * 1024
+"""By which credit is raised at least, where that leaves the server something to send meanwhile."""
+
 _MAX_REQUEST: Final = 0xFFFFFFFF
 
 
@@ -232,7 +235,8 @@ class ClientMachine(Connection):
     def release(self, blob: Blob) -> None:
         """The bytes of this blob are used up: as many may come. Once for each Blob."""
         self._held_bytes[blob.priority] -= len(blob.data)
-        self._grant(blob.priority)
+        if blob.priority not in self._grants:
+            self._grant(blob.priority)
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -312,7 +316,6 @@ class ClientMachine(Connection):
         if request in self._unfinished:
             raise out_of_order("a blob begins before the last of its request has ended")
         head = frames.parse_blob(flags, body)
-        check_priority(flags & CLASS)
         if asked.kind == frames.FETCH:
             self._see(asked, request, head.item)
         if flags & frames.NAMES:
@@ -400,7 +403,8 @@ class ClientMachine(Connection):
         return self._arrived_bytes[priority] + max(ahead, 0)
 
     def _step(self) -> int:
-        return self._window.target_bytes // 4
+        target_bytes = self._window.target_bytes
+        return max(target_bytes // 4, min(target_bytes // 2, STEP_BYTES))
 
     def _first_frames(self) -> list[bytes]:
         if not self._grants:

@@ -200,15 +200,19 @@ class Connection:
         who asks only when the socket takes bytes lets urgent frames overtake. budget_bytes: how
         large it may be, about; blobs are cut to it, small frames are not.
         """
+        return b"".join(self.next_pieces(budget_bytes)) or None
+
+    def next_pieces(self, budget_bytes: int = 1 << 30) -> list[bytes | memoryview]:
+        """`next_message` in pieces, for who can send them without joining them; [] for None."""
         if not self._said_hello:
             self._said_hello = self._spoke = True
-            return frames.frame(frames.HELLO, 0, 0, frames.hello_body(self.hello))
-        message = self._outbox.message(
+            return [frames.frame(frames.HELLO, 0, 0, frames.hello_body(self.hello))]
+        pieces = self._outbox.pieces(
             min(budget_bytes, self.peer.message_bytes), self._first_frames()
         )
-        if message is not None:
+        if pieces:
             self._spoke = True
-        return message
+        return pieces
 
     @property
     def has_output(self) -> bool:

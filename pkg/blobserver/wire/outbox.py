@@ -9,8 +9,8 @@ from .frames import ABORT, CLASSES, DATA, END, HEADER, PUT, Place, blob_head, fr
 PIECE_BYTES: Final = 128 * 1024
 """A blob is cut into these, so that what is more urgent waits for one piece at most."""
 
-FULL_BYTES: Final = 128 * 1024
-"""A message takes no further frame when it has grown to this: each one costs as much as a blob."""
+FULL_BYTES: Final = 384 * 1024
+"""A message takes no further frame when it has grown to this, whatever the budget."""
 
 LEAST_BYTES: Final = 1024
 """A budget below this is taken as this: else heads would outweigh pieces."""
@@ -120,8 +120,8 @@ class Outbox:
         self._queues[priority].append(job)
         self.waiting_bytes[priority] += _weight(job)
 
-    def message(self, budget_bytes: int, begin: list[bytes]) -> bytes | None:
-        """The next message, of `budget_bytes` about; None when nothing may be sent now.
+    def pieces(self, budget_bytes: int, begin: list[bytes]) -> list[bytes | memoryview]:
+        """The next message, of `budget_bytes` about; empty when nothing may be sent now.
 
         begin: frames that go first.
         """
@@ -135,7 +135,7 @@ class Outbox:
             parts.append(urgent.popleft())
         if not urgent:
             self._fill(parts, size, budget_bytes)
-        return b"".join(parts) if parts else None
+        return parts
 
     def _fill(self, parts: list[bytes | memoryview], size: int, budget_bytes: int) -> None:
         """Append pieces of blobs, the most urgent class first."""
