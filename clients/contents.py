@@ -51,6 +51,7 @@ def contents(source: Source, leaves: Iterable[Leaf], progress: Progress) -> Iter
             raise found
         data = found
         progress.sent(len(data))
+        yield filereader.cut(met.popleft(), data)
         while met and met[0].ref in (ref, None, _ZEROS_REF):
             yield from cut(met.popleft(), data)
     while met:

@@ -167,7 +167,9 @@ def write_sparse(
     run_end = run_bytes = 0
     for piece in pieces:
         view = memoryview(piece)
-        for start, stop, is_hole in _split(offset, offset + len(piece), holes):
+        end = offset + len(piece)
+        spans = _split(offset, end, holes) if holes else [(offset, end, False)]
+        for start, stop, is_hole in spans:
             inner = view[start - offset : stop - offset]
             if is_hole and not _has_content(inner):
                 continue
@@ -176,7 +178,7 @@ def write_sparse(
                 run, run_bytes = [], 0
             run.append(inner)
             run_end, run_bytes = stop, run_bytes + len(inner)
-        offset += len(piece)
+        offset = end
         yield len(piece)
     if run:
         _write_run(descriptor, run, run_end - run_bytes)
