@@ -6,7 +6,7 @@ once for each blob. A plain pool, because a hop through anyio's costs half as mu
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -28,6 +28,10 @@ class Bridge:
         Who is cancelled while he waits leaves the call running to its end.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    def begin(self, function: Callable[[*Ts], T], *args: *Ts) -> Future[T]:
+        """Let a thread run a blocking function. A later call may wait for this one."""
+        return self._pool.submit(function, *args)
 
     async def pages(self, items: Iterator[T]) -> AsyncGenerator[T, None]:
         """Pull a blocking iterator, one hop for each item: make the items pages.

@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 import zstandard
@@ -11,6 +12,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from peatkeep.blob import Ref
+from peatkeep.blobserver.storage import Storage
 from peatkeep.blobserver.wire import (
     BULK,
     FEATURE_ZSTD,
@@ -25,8 +27,11 @@ from peatkeep.blobserver.wire import (
     pack,
     unpack,
 )
+from peatkeep.errors import StoreError
 from peatkeep.schema.text import encode
-from tests.waiting import GUARD_S
+from peatkeep.server import streamput
+from peatkeep.server.streamput import CHECKED_AHEAD_BYTES
+from tests.waiting import GUARD_S, wait_until
 
 from .running import RunningServer
 from .stored import file, put, store_of
@@ -71,6 +76,46 @@ def test_wrong_bytes_are_refused_and_the_others_are_stored(client: StreamClient)
     assert failed.code == Code.MISMATCH
     asked = client.machine.stat([Ref.of(b"good 1"), Ref.of(b"what it says"), Ref.of(b"good 2")])
     assert client.answers(asked) == [events.Sizes(asked, 0, [6, None, 6], True)]
+
+
+def test_what_comes_while_a_batch_is_stored_is_checked_meanwhile(
+    client: StreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, checked_ahead = threading.Event(), threading.Event()
+    store, check = streamput.receive_all, streamput.check_all
+    stored: list[list[Ref]] = []
+
+    def held_up(storage: Storage, blobs: Sequence[tuple[Ref, bytes]]) -> Mapping[Ref, StoreError]:
+        stored.append([ref for ref, _ in blobs])
+        goes_on.wait(GUARD_S)
+        return store(storage, blobs)
+
+    def noted(puts: Sequence[events.Put]) -> streamput.Checked:
+        checked = check(puts)
+        if checked.refused:
+            checked_ahead.set()
+        return checked
+
+    monkeypatch.setattr(streamput, "receive_all", held_up)
+    monkeypatch.setattr(streamput, "check_all", noted)
+    client.run(lambda event: isinstance(event, events.Welcome))
+    first = client.put(b"a batch of its own")
+    client.send()
+    wait_until(lambda: bool(stored))
+    large = [os.urandom(CHECKED_AHEAD_BYTES) for _ in range(2)]
+    good = client.put(large[0], no_rush=True)
+    bad = client.machine.put(Ref.of(b"what it says"), large[0], no_rush=True)
+    good += client.put(large[1])
+    client.send()
+    assert checked_ahead.wait(GUARD_S)
+    assert len(stored) == 1
+    goes_on.set()
+    found = client.settle([*first, *good, bad])
+    assert [found[request] for request in (*first, *good)] == [None] * 3
+    failed = found[bad]
+    assert failed is not None
+    assert failed.code == Code.MISMATCH
+    assert [ref for batch in stored[1:] for ref in batch] == [Ref.of(data) for data in large]
 
 
 def test_what_is_not_there_is_an_error_of_its_item_alone(client: StreamClient) -> None:

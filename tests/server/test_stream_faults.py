@@ -173,7 +173,7 @@ def test_what_a_hanging_store_does_not_finish_is_refused(
     server, end = ending
     goes_on = threading.Event()
 
-    def hang(_: object, puts: list[events.Put]) -> Taken:
+    def hang(_: object, puts: list[events.Put], *_ahead: object) -> Taken:
         goes_on.wait(GUARD_S)
         return Taken([put.request for put in puts], [])
 

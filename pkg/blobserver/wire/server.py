@@ -101,7 +101,7 @@ class ServerMachine(Connection):
 
     @property
     def unanswered_put_bytes(self) -> int:
-        """What uploads cost of the window: at half of it, sync what is unsynced."""
+        """What uploads cost of the window: at a quarter of it, sync what is unsynced."""
         return self._used_bytes
 
     @property
