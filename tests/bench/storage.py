@@ -7,6 +7,7 @@ processor time stand side by side: on a shared machine the second is what can be
 """
 
 import argparse
+import gc
 import json
 import random
 import resource
@@ -25,6 +26,7 @@ from peatkeep.blobserver.diskpacked import DiskPacked
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.receive import receive_many
 from peatkeep.blobserver.storage import Storage
+from peatkeep.cli.common import COLLECTED_AT
 from peatkeep.sorted.leveldb import LevelDBKeyValue
 from tests.bench.encrypt import encrypt
 from tests.bench.objects import against_ceph
@@ -272,6 +274,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/peatkeep-bench"))
     parser.add_argument("--share", type=float, default=1.0, help="of the full numbers of blobs")
     options = parser.parse_args(words)
+    gc.set_threshold(COLLECTED_AT)  # as our programs do
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     wanted = options.store or [*STORES, *BESIDE]

@@ -172,7 +172,11 @@ class BlobPacked(Storage):
             if self._moves.moved_out != moved:
                 loose = self._small.enumerate(after)
                 continue
-            yield from _merged(page, chain(first, packed))
+            if page:
+                yield from _merged(page, chain(first, packed))
+            else:  # the usual case, where each step between counts
+                yield from first
+                yield from packed
             if not upto:
                 return
             after = upto
@@ -480,9 +484,6 @@ class BlobPacked(Storage):
 
 def _merged(loose: list[SizedRef], packed: Iterator[SizedRef]) -> Iterator[SizedRef]:
     """Two listings in ref order as one, each ref once."""
-    if not loose:
-        yield from packed
-        return
     row = next(packed, None)
     for found in loose:
         while row is not None and row.ref < found.ref:
