@@ -116,13 +116,19 @@ def degrees(*parts: tuple[int, int]) -> bytes:
     return b"".join(struct.pack("<II", *part) for part in parts)
 
 
-def placed(latitude: bytes, longitude: bytes, south: bytes = b"S", west: bytes = b"W") -> bytes:
+def placed(
+    latitude: bytes,
+    longitude: bytes,
+    south: bytes = b"S",
+    west: bytes = b"W",
+    as_text: bool = False,
+) -> bytes:
     main = tiff([(0x8825, 4, 1, struct.pack("<I", 26))])
     entries = [
         (1, 2, 2, south + b"\0"),
-        (2, 5, 3, latitude),
+        (2, 2, len(latitude), latitude) if as_text else (2, 5, 3, latitude),
         (3, 2, 2, west + b"\0"),
-        (4, 5, 3, longitude),
+        (4, 2, len(longitude), longitude) if as_text else (4, 5, 3, longitude),
     ]
     gps = struct.pack("<H", 4)
     at, data = 26 + 2 + 48 + 4, b""
@@ -143,6 +149,24 @@ def test_a_place_is_degrees_minutes_and_seconds() -> None:
     south, west = degrees((10, 1), (30, 1), (36, 1)), degrees((20, 1), (0, 1), (72, 2))
     assert place(placed(south, west)) == pytest.approx((-10.51, -20.01))
     assert place(placed(south, west, b"N", b"E")) == pytest.approx((10.51, 20.01))
+
+
+@pytest.mark.parametrize("latitude", [b"52,30,36\0", b"52;30;36.0", b"52,0,30,00000,36,0\0"])
+def test_a_place_may_be_written_as_text(latitude: bytes) -> None:
+    longitude = b"20,0,30,0,36,5\0"
+    wanted = (52.51, -20.510138888)
+    assert place(placed(latitude, longitude, b"N", as_text=True)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("latitude", [b"52,30", b"52,30,x", b"nan,1,1", b"1,2,3,4", b"99,30,36"])
+def test_a_place_that_is_no_numbers_is_none(latitude: bytes) -> None:
+    assert place(placed(latitude.ljust(5), b"20,30,36", as_text=True)) is None
+
+
+def test_of_a_tag_that_stands_twice_the_last_counts() -> None:
+    upright, turned = struct.pack("<H", 1), struct.pack("<H", 6)
+    exif = tiff([(0x0112, 3, 1, upright), (0x0112, 3, 1, turned)])
+    assert picture_size(BytesSource(jpeg(exif))) == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """EXIF: where it lies in a picture, its tags as rows, the place and the time it tells."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Final, NamedTuple
 
 from ...errors import Corrupt
 from .heic import read_heic
 from .source import Section, Source
-from .tiff import ASCII, Rational, Tag, Tiff
+from .tiff import ASCII, UNDEFINED, Rational, Tag, Tiff
 from .zones import instant_ns
 
 MAX_SEGMENTS: Final = 10_000
@@ -141,14 +141,37 @@ def coordinates(exif: Exif) -> tuple[float, float] | None:
 
 def _degrees(gps: dict[int, Tag], value_id: int, side_id: int, negative: str) -> float | None:
     value, side = gps.get(value_id), gps.get(side_id)
-    if value is None or side is None or not isinstance(side.value, bytes):
+    if value is None or value.type == UNDEFINED:
         return None
-    parts = [part for part in value.value if isinstance(part, Rational)]
-    if len(parts) < 3 or not all(part.denominator for part in parts[:3]):
+    if side is None or not isinstance(side.value, bytes):
         return None
-    degrees, minutes, seconds = (part.numerator / part.denominator for part in parts[:3])
+    numbers = value.value
+    parts = _written(numbers) if isinstance(numbers, bytes) else _fractions(numbers)
+    if len(parts) < 3:
+        return None
+    degrees, minutes, seconds = parts[:3]
     total = degrees + minutes / 60 + seconds / 3600
     return -total if text_of(side.value) == negative else total
+
+
+def _fractions(values: Sequence[object]) -> list[float]:
+    """Numbers of rationals; none if one of the first three is none."""
+    parts = [part for part in values if isinstance(part, Rational)][:3]
+    if not all(part.denominator for part in parts):
+        return []
+    return [part.numerator / part.denominator for part in parts]
+
+
+def _written(value: bytes) -> list[float]:
+    """Numbers as some phones write them: `52,5,34` or, with commas for points, `52,0,50,5,34,1`."""
+    words = [word for word in re.split("[,;]", text_of(value)) if word]
+    if len(words) == 6:
+        words = [".".join(pair) for pair in zip(words[::2], words[1::2], strict=True)]
+    is_number = len(words) == 3 and all(map(_DECIMAL.fullmatch, words))
+    return [float(word) for word in words] if is_number else []
+
+
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(?:\.[0-9]{0,12})?", re.ASCII)
 
 
 def text_of(value: bytes) -> str:
@@ -156,7 +179,7 @@ def text_of(value: bytes) -> str:
     return value.split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
-_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?", re.ASCII)
+_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d?):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?", re.ASCII)
 
 ZoneFinder = Callable[[float, float], tzinfo | None]
 

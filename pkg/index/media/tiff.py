@@ -65,7 +65,7 @@ class Tiff:
         order = ">" if self._big_endian else "<"
         for entry in struct.iter_unpack(order + "HHI4s", entries[: len(entries) // 12 * 12]):
             tag_id, kind, value_count, inline = entry
-            if tag_id in wanted and tag_id not in tags:
+            if tag_id in wanted:  # of a repeated one the last counts
                 tag = self._tag(kind, value_count, inline)
                 if tag is not None:
                     tags[tag_id] = tag
