@@ -31,6 +31,7 @@ from peatkeep.errors import StoreError
 from peatkeep.schema.text import encode
 from peatkeep.server import streamput
 from peatkeep.server.streamput import CHECKED_AHEAD_BYTES
+from peatkeep.server.uploads import receive_all
 from tests.waiting import GUARD_S, wait_until
 
 from .running import RunningServer
@@ -82,13 +83,13 @@ def test_what_comes_while_a_batch_is_stored_is_checked_meanwhile(
     client: StreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on, checked_ahead = threading.Event(), threading.Event()
-    store, check = streamput.receive_all, streamput.check_all
+    check = streamput.check_all
     stored: list[list[Ref]] = []
 
     def held_up(storage: Storage, blobs: Sequence[tuple[Ref, bytes]]) -> Mapping[Ref, StoreError]:
         stored.append([ref for ref, _ in blobs])
         goes_on.wait(GUARD_S)
-        return store(storage, blobs)
+        return receive_all(storage, blobs)
 
     def noted(puts: Sequence[events.Put]) -> streamput.Checked:
         checked = check(puts)
