@@ -20,7 +20,6 @@ from ..blob import Ref, SizedRef
 from ..blobserver.framing import Found
 from ..blobserver.remote import FREE_LINE, Discovery, Line, Remote, Transport, Uploaded, discover
 from ..errors import ConfigError
-from .caches import UploadCache, open_upload_cache
 from .config import ClientConfig, ServerEntry, choose_server, read_config
 from .ignore import Ignored
 from .progress import Progress
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from .authoring import Author
     from .backup import Backup, Hooks
     from .blobcache import CachedSource
+    from .caches import UploadCache
     from .files import FileOptions, ServerCopies
     from .uploader import AnyUploader
 
@@ -143,8 +143,10 @@ class Client:
         return CachedSource(BlobCache(folder / "blobs"), lambda: self.place)
 
     @cached_property
-    def cache(self) -> UploadCache:
+    def cache(self) -> "UploadCache":
         """What is known to be on the server. Without a storage generation, nothing is kept."""
+        from .caches import UploadCache, open_upload_cache  # bring SQLite along
+
         with self._lock:
             generation = self.storage.generation()
             if generation is None or self._cache_dir is None:

@@ -253,11 +253,10 @@ class Restore:
     def _write_small(self, folder: int, file: _SmallFile, blobs: "_Prefetched") -> int:
         """Write a small file and return its size."""
         node = file.node
-        data = b"".join(
-            piece
-            for leaf in file.leaves
-            for piece in cut(leaf, blobs.fetch(leaf.ref) if leaf.ref else b"")
-        )
+        pieces: list[bytes] = []
+        for leaf in file.leaves:
+            pieces += cut(leaf, blobs.fetch(leaf.ref) if leaf.ref else b"")
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         with writing.new_file(folder, node.parts[-1]) as descriptor:
             if node.stat.holes:
                 for _ in writing.write_sparse(descriptor, iter([data]), 0, node.stat.holes):

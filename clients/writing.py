@@ -236,7 +236,7 @@ def set_metadata(descriptor: int, stat: RestoredStat, *, mode: int | None) -> li
     is_root = os.geteuid() == 0
     if is_root:
         os.fchown(descriptor, owner_number(stat), group_number(stat))
-    problems = _set_xattrs(descriptor, stat, is_root)
+    problems = _set_xattrs(descriptor, stat, is_root) if stat.xattrs else []
     if mode is not None:
         os.fchmod(descriptor, mode)
     if stat.mtime_ns is not None:
@@ -275,12 +275,14 @@ def set_link_metadata(folder: int, name: bytes, stat: RestoredStat) -> None:
 def owner_number(stat: RestoredStat) -> int:
     """The user's number here: by name where this machine knows it; -1 to leave it."""
     number = _user_number(stat.user) if stat.user else None
-    return next(n for n in (number, stat.uid, -1) if n is not None)
+    number = stat.uid if number is None else number
+    return -1 if number is None else number
 
 
 def group_number(stat: RestoredStat) -> int:
     number = _group_number(stat.group) if stat.group else None
-    return next(n for n in (number, stat.gid, -1) if n is not None)
+    number = stat.gid if number is None else number
+    return -1 if number is None else number
 
 
 @lru_cache(maxsize=1024)
