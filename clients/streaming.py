@@ -161,7 +161,7 @@ class StreamUploader:
             self._plain.drain()
         with self._leaving:
             last, self._last = self._last, None
-            if last is not None and self._stream is not None:
+            if last is not None and self._stream is not None and self._failure is None:
                 self._put(self._stream, last, no_rush=False)
         with self._lock:
             while self._unsettled and self._failure is None:
