@@ -176,6 +176,10 @@ def test_a_written_configuration_is_private_and_never_overwritten(tmp_path: Path
         ("node_modules", "/a/node_modules/b", "/a/node_modules2/b"),
         ("[ab]", "/x/b", "/x/c"),
         ("[ab]", "/x/[ab]", "/x/[ab]c"),
+        ("[^ab]*", "/x/c.txt", "/x/a.txt"),
+        ("[!ab]*", "/x/c.txt", "/x/a.txt"),
+        ("\\*.x", "/a/*.x", "/a/b.x"),
+        ("/a/\\[b]/*", "/a/[b]/c", "/a/b/c"),
         ("a?", "/x/ab", "/x/ab/c"),
     ],
 )
