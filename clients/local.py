@@ -13,8 +13,11 @@ from typing import Final
 from ..errors import Unavailable
 from ..schema.node import MAX_HOLES, Extent, NodeStat
 
-PIECE_BYTES: Final = 1024 * 1024
-_ZEROS: Final = bytes(PIECE_BYTES)
+PIECE_BYTES: Final = 512 * 1024
+"""What is read at once. The allocator gives longer pieces back to the system each time, and to get
+them anew costs as much as to read them."""
+
+_ZEROS: Final = bytes(1024 * 1024)
 _BLOCK_BYTES: Final = 512  # the unit of st_blocks
 
 
@@ -174,8 +177,8 @@ def _shrunk(path: bytes, stat: os.stat_result) -> ChangedError:
 
 
 def _zeros(length: int) -> Iterator[bytes]:
-    for done in range(0, length, PIECE_BYTES):
-        yield _ZEROS if length - done >= PIECE_BYTES else _ZEROS[: length - done]
+    for done in range(0, length, len(_ZEROS)):
+        yield _ZEROS[: length - done]
 
 
 class FileSource:
