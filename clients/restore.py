@@ -2,10 +2,11 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC, EROFS
+from functools import partial
 from itertools import groupby, islice
 from typing import Final, NamedTuple
 
@@ -19,6 +20,7 @@ from ..schema.parse import Schema, parse_object
 from . import writing
 from .contents import Found, Pusher, Source, contents, cut
 from .progress import Progress
+from .threads import Job, Threads
 
 WRITERS: Final = 2
 FOLDERS_AT_ONCE: Final = 100
@@ -92,14 +94,13 @@ class Restore:
         os.makedirs(self._target, exist_ok=True)
         self._top = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with ThreadPoolExecutor(WRITERS, "writer") as threads:
+            with Threads(WRITERS, "writer") as threads:
                 runs = _Runs(threads, self._finish_run)
                 try:
                     self._restore_below(ref, schema, runs)
                     runs.wait()
                 except BaseException:
                     self._stopped.set()
-                    threads.shutdown(wait=False, cancel_futures=True)
                     raise
             self._make_hard_links()
             self._finish_folders()
@@ -396,14 +397,14 @@ class _Runs:
 
     def __init__(
         self,
-        threads: ThreadPoolExecutor,
+        threads: Threads,
         finish: Callable[[Sequence[tuple[_Node, FileReader]]], None],
     ) -> None:
         self._threads = threads
         self._finish = finish
         self._run: list[tuple[_Node, FileReader]] = []
         self._size_bytes = 0
-        self._under_way: list[Future[None]] = []
+        self._under_way: deque[Job] = deque()
 
     def add(self, node: _Node, reader: FileReader) -> None:
         self._run.append((node, reader))
@@ -419,24 +420,23 @@ class _Runs:
 
     def start(self, work: Callable[[], None]) -> None:
         """Have work done; wait while too much is under way."""
-        self._under_way.append(self._threads.submit(work))
+        self._under_way.append(self._threads.start(work))
         while len(self._under_way) > RUNS_WAITING:
-            self._under_way.pop(0).result()
+            self._under_way.popleft().wait()
 
     def do_all(self, work: Callable[[int], None], inputs: Iterable[int]) -> None:
         """Do this work in the threads. Raises its first error, once none is under way."""
-        started = [self._threads.submit(work, each) for each in inputs]
+        started = [self._threads.start(partial(work, each)) for each in inputs]
         try:
-            for future in started:
-                future.result()
+            for job in started:
+                job.wait()
         finally:
-            for future in started:
-                future.cancel()
-            for future in started:
-                if not future.cancelled():
-                    future.exception()
+            for job in started:
+                job.give_up()
+            for job in started:
+                job.join()
 
     def wait(self) -> None:
         self.flush()
         while self._under_way:
-            self._under_way.pop(0).result()
+            self._under_way.popleft().wait()
