@@ -63,7 +63,7 @@ class UploadHelper:
             if segment.filename:
                 if len(got) >= MAX_FILES:
                     raise HelperError(f"reading body: more than {MAX_FILES} files")
-                file_name = re.split(r"[/\\]", segment.filename)[-1]
+                file_name = re.split(r"[/\\]", segment.filename.rstrip("/\\"))[-1]
                 ref = await self._store(form, file_name, modtime)
                 got.append(
                     {

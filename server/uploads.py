@@ -7,9 +7,11 @@ the blobs in the order of their parts, up to the first that fails.
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Final
+from urllib.parse import unquote
 
 import multipart
 from starlette.requests import ClientDisconnect, Request
@@ -40,11 +42,24 @@ class Parts(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no t
     """Takes parts of any disposition: what is wrong with one is told by its text, not by a stop."""
 
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> multipart.MultipartSegment:
-        return multipart.MultipartSegment(headerlist)
+        segment = multipart.MultipartSegment(headerlist)
+        if segment.filename is None:
+            segment.filename = _extended_file_name(headerlist)
+        return segment
 
     def _on_segment_headerline(self, line: bytes) -> None:
         # A file name in another encoding is no reason to refuse what it names.
         super()._on_segment_headerline(line.decode("utf-8", "replace").encode())
+
+
+_EXTENDED_FILE_NAME = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
+
+
+def _extended_file_name(headers: Sequence[tuple[str, str]]) -> str | None:
+    """The name as some libraries write one that is not ASCII: `filename*=UTF-8''%C3%A9`."""
+    disposition = dict(headers).get("Content-Disposition", "")
+    found = _EXTENDED_FILE_NAME.search(disposition)
+    return None if found is None else unquote(found[1])
 
 
 class Stop(Exception):

@@ -41,9 +41,17 @@ def test_a_file_by_form_is_indexed(server: RunningServer) -> None:
 
 
 def test_a_path_in_a_file_name_is_cut_off(server: RunningServer) -> None:
-    for name in ("C:\\\\Users\\\\a.txt", "/etc/a.txt"):
+    for name in ("C:\\\\Users\\\\a.txt", "/etc/a.txt", "etc/a.txt/"):
         got = send(server, ("f", name, b"x")).json["got"]
         assert got[0]["filename"] == "a.txt"
+
+
+def test_a_file_name_may_come_in_its_extended_form(server: RunningServer) -> None:
+    head = "form-data; name=\"f\"; filename*=UTF-8''na%C3%AFve.txt"
+    body = f"--{BOUNDARY}\r\nContent-Disposition: {head}\r\n\r\nx\r\n--{BOUNDARY}--\r\n"
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    reply = server.ask("POST", UPLOAD, body.encode(), Content_Type=kind)
+    assert reply.json["got"][0]["filename"] == "naïve.txt"
 
 
 def test_a_form_that_breaks_off_names_no_file(server: RunningServer) -> None:
