@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..blob import Ref, parse_ref
@@ -12,6 +13,11 @@ from .text import MAX_SCHEMA_SIZE, MinusZero, RepeatedNames, decode
 from .times import parse_time
 
 _OBJECT_BEGINS: Final = re.compile(rb"[ \t\r\n]*\{")
+
+_KEPT: Final = 1024
+_KEPT_BYTES: Final = 4096
+"""What was read last of blobs up to this size is kept: a blob that arrives is read by who decides
+where it goes, and then by the index."""
 
 
 class Part(NamedTuple):
@@ -131,6 +137,15 @@ def parse_object(data: bytes) -> Schema | None:
 
 
 def _parse(data: bytes) -> Schema | None:
+    return _kept(data) if len(data) <= _KEPT_BYTES and type(data) is bytes else _read(data)
+
+
+@lru_cache(_KEPT)
+def _kept(data: bytes) -> Schema | None:
+    return _read(data)
+
+
+def _read(data: bytes) -> Schema | None:
     try:
         value = decode(data)
         if not isinstance(value, dict):
@@ -221,6 +236,10 @@ def _parts(value: object) -> tuple[Part | None, ...]:
 def _part(value: object) -> Part:
     if not isinstance(value, dict):
         raise _UnfitError
+    if len(value) == 2 and type(value) is dict:  # nearly all: a size and the ref of a chunk
+        size, ref = value.get("size"), parse_ref(value.get("blobRef"))
+        if ref is not None and type(size) is int and 0 <= size < 2**64:
+            return Part(size, ref)
     found = _check_members(value, _KNOWN_IN_PART)
     return Part(
         found.get("size", 0),  # type: ignore[arg-type]  # the table says which type
