@@ -1,6 +1,7 @@
 """Loose directories that Perkeep wrote, sound and damaged."""
 
 import os
+import tomllib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_new_files_look_like_perkeeps(tmp_path: Path) -> None:
 # -- damaged ------------------------------------------------------------------------------------
 
 VARIANTS = {variant["variant"]: variant for variant in DAMAGED["variants"]}
+EXPECTED = tomllib.loads(Path(__file__).with_name("damaged_expected.toml").read_text())["localdisk"]
+KEYS = ("not_found", "corrupt")
+
+
+def test_every_variant_is_expected() -> None:
+    assert EXPECTED.keys() == VARIANTS.keys()
 
 
 def files_below(folder: Path) -> set[str]:
@@ -117,9 +124,11 @@ def test_a_damaged_directory_opens_and_serves_what_is_intact(
     variant: tuple[dict[str, Any], Path],
 ) -> None:
     facts, blobs = variant
+    expected = EXPECTED[facts["variant"]]
+    absent, damaged = ({Ref(ref) for ref in expected.get(key, ())} for key in KEYS)
     perkeep = facts["perkeep"]
-    absent = {Ref(text) for text in perkeep["not_found"]}
-    damaged = {Ref(found["ref"]) for found in perkeep["fetch_bad"]}
+    assert absent == {*perkeep["not_found"]}
+    assert damaged == {found["ref"] for found in perkeep["fetch_bad"]}
     before = files_below(blobs)
     with LocalDisk(blobs) as store:
         for ref, data in sound_blobs().items():
@@ -135,8 +144,9 @@ def test_a_damaged_directory_opens_and_serves_what_is_intact(
                 assert store.fetch(ref) == data
         listed = {ref for ref, _ in store.enumerate()}
         assert listed == {ref for ref, _ in store.stat([*listed, *sound_blobs()])}
-        assert listed >= set(sound_blobs()) - absent
-        assert not listed & absent
+        assert listed == set(sound_blobs()) - absent
+        named = {ref for ref, data in store.fetch_many(listed) if isinstance(data, Corrupt)}
+        assert named == damaged
         assert {blob.ref for blob in store.stream()} == set(sound_blobs()) - absent - damaged
     assert files_below(blobs) >= before
 
