@@ -8,7 +8,7 @@ from ..blob import parse_ref
 from ..errors import Invalid, TooLarge
 from .constraint import Constraint
 from .encode import FIELDS, Form
-from .gotext import quote, time_of
+from .gotext import bound_of, quote, time_of
 
 MAX_NESTING: Final = 250
 """Records within each other; `{"logical": {"a": {...` has two a step."""
@@ -107,7 +107,10 @@ def plain(value: object, name: str, form: Form) -> object:
             return _ref(value)
     elif form is Form.TIME:
         if isinstance(value, str):
-            return _time(value)
+            return _time(time_of(value))
+    elif form is Form.BOUND:
+        if isinstance(value, str):
+            return _time(bound_of(value))
     elif form is Form.NUMBER:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return _float(value)
@@ -133,8 +136,7 @@ def _ref(text: str) -> str:
     return ref
 
 
-def _time(text: str) -> int | None:
-    time_ns = time_of(text)
+def _time(time_ns: int | None) -> int | None:
     return None if time_ns == _ZERO_TIME_NS else time_ns
 
 

@@ -23,7 +23,10 @@ Json = dict[str, Any]
 
 
 class Form(Enum):
-    """How a plain value stands in JSON. PRESENT: an object whose content does not matter."""
+    """How a plain value stands in JSON. PRESENT: an object whose content does not matter.
+
+    BOUND: a time that may be an empty text, as claims have it.
+    """
 
     BOOLEAN = auto()
     INTEGER = auto()
@@ -31,6 +34,7 @@ class Form(Enum):
     TEXT = auto()
     REF = auto()
     TIME = auto()
+    BOUND = auto()
     PRESENT = auto()
 
 
@@ -79,8 +83,8 @@ FIELDS: Final[dict[type, Fields]] = {
         "regexp": ("regexp", Form.TEXT),
     },
     TimeConstraint: {
-        "before": ("before_ns", Form.TIME),
-        "after": ("after_ns", Form.TIME),
+        "before": ("before_ns", Form.BOUND),
+        "after": ("after_ns", Form.BOUND),
         "inLast": ("in_last_ns", Form.INTEGER),
     },
     LocationConstraint: {
@@ -151,7 +155,7 @@ def encode(record: NamedTuple) -> Json:
         value = getattr(record, attribute)
         if value is None or value is False or value == "" or _is_zero(value, attribute):
             continue
-        if form is Form.TIME:
+        if form in (Form.TIME, Form.BOUND):
             found[name] = format_time(value)
         elif form is Form.PRESENT:
             found[name] = {}

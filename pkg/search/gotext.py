@@ -123,6 +123,7 @@ def _float_words(text: str, problem: str) -> str:
 # -- times --------------------------------------------------------------------------------------
 
 _LAYOUT: Final = "2006-01-02T15:04:05Z07:00"
+_FINE_LAYOUT: Final = "2006-01-02T15:04:05.999999999Z07:00"
 _ELEMENTS: Final = (
     ("2006", r"\d{4}", None),
     ("-", "-", None),
@@ -141,21 +142,29 @@ _ELEMENTS: Final = (
 )
 
 
-def time_of(text: str) -> int:
+def time_of(text: str, layout: str = _LAYOUT) -> int:
     """Nanoseconds since 1970 of an RFC 3339 text. Raises Invalid in the words of Go."""
     try:
         return parse_time(text)
     except Invalid:
-        raise Invalid("parse", "time", f"parsing time {quote(text)}{_time_words(text)}") from None
+        words = f"parsing time {quote(text)}{_time_words(text, layout)}"
+        raise Invalid("parse", "time", words) from None
 
 
-def _time_words(text: str) -> str:
+def bound_of(text: str) -> int | None:
+    """The same, but None for an empty text or one of zeros, as dates of claims are read."""
+    if text == "" or text.startswith("0000-00-00T00:00:00"):
+        return None
+    return time_of(text, _FINE_LAYOUT)
+
+
+def _time_words(text: str, layout: str) -> str:
     """Which element of the layout the text breaks."""
     end = 0
     for name, form, limits in _ELEMENTS:
         match = re.compile(form, re.ASCII).match(text, end)
         if match is None:
-            return f' as "{_LAYOUT}": cannot parse {quote(text[end:])} as {quote(name)}'
+            return f' as "{layout}": cannot parse {quote(text[end:])} as {quote(name)}'
         digits = match[0].lstrip(":")[:2]
         if limits is not None and digits and not limits[0] <= int(digits) <= limits[1]:
             return f": {limits[2]} out of range"

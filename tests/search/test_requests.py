@@ -50,6 +50,14 @@ def test_values_that_clients_spell_out_are_not_set() -> None:
     assert decode_constraint(value) == Constraint(permanode=test)
 
 
+@pytest.mark.parametrize("text", ["", "0000-00-00T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_bound_may_be_a_text_that_says_nothing(text: str) -> None:
+    test = Constraint(permanode=PermanodeConstraint(time=TimeConstraint()))
+    assert decode_constraint({"permanode": {"time": {"before": text, "after": text}}}) == test
+    with pytest.raises(Invalid, match='cannot parse "x" as "2006"'):
+        decode_constraint({"permanode": {"time": {"after": "x"}}})
+
+
 def test_a_request_may_spell_out_that_nothing_is_set() -> None:
     request: dict[str, Any] = {
         "expression": "tag:paris",
