@@ -4,14 +4,13 @@ Each follows from one other row alone, so they can be made again at any time.
 """
 
 import hashlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
 from ..blob import Ref
 from ..schema.claims import ADD_ATTRIBUTE, SET_ATTRIBUTE
 from ..sorted.kv import MAX_KEY_SIZE
-from .rows import DATED, SCHEMA_MIME, Row, esc, unesc
+from .rows import DATED, SCHEMA_MIME, SHORT_ROW, Row, esc, unesc
 from .trees import GROWN, grown_key
 from .words import ends_of, is_ref, words_of
 
@@ -29,8 +28,6 @@ DERIVED_PREFIXES: Final = (DIRTY, HAS, TYPE, PARENT, NAME, MIME, END, GROWN)
 
 _LONGEST_ATTRIBUTE: Final = 200
 LONGEST_VALUE: Final = 300
-_SHORT_ROW: Final = 400
-"""Bytes of a row, key and value, from which no key over the limit can follow."""
 
 _UNLISTED_TYPES: Final = frozenset({"", "claim", "bytes"})
 """Types of most blobs, which nobody lists."""
@@ -42,7 +39,7 @@ def derived_rows(row: Row) -> list[Row]:
     if derive is None:
         return []
     rows = derive(*row)
-    if len(row[0]) + len(row[1]) < _SHORT_ROW:
+    if len(row[0]) + len(row[1]) <= SHORT_ROW:
         return rows
     # As in rows.fitted: a key over the limit names what no store can hold.
     return [derived for derived in rows if len(derived[0]) <= MAX_KEY_SIZE]
@@ -91,12 +88,11 @@ def has_row(permanode: str, attribute: str, value: str) -> Row:
     return f"pk|has|{head}|{permanode}".encode(), b""
 
 
-@lru_cache(maxsize=10_000)
 def end_rows(attribute: str, word: str) -> list[Row]:
     """The rows by which the ends of a word lead to it. attribute: escaped, and short."""
-    escaped = _short(esc(word), LONGEST_VALUE)
-    keys = (f"pk|end|{attribute}|{esc(end)}|{escaped}" for end in ends_of(word))
-    return [(key.encode(), b"") for key in keys]
+    escaped = _escaped_word(word)
+    ends = ends_of(word) if word.isascii() else map(esc, ends_of(word))
+    return [(f"pk|end|{attribute}|{end}|{escaped}".encode(), b"") for end in ends]
 
 
 def end_prefix(attribute: str, piece: str) -> bytes:
@@ -243,14 +239,19 @@ def _word_head(attribute: str) -> bytes:
     return f"pk|word|{_short(esc(attribute), _LONGEST_ATTRIBUTE)}|".encode()
 
 
-def value_prefixes(attribute: str, value: str) -> Iterator[bytes]:
+def value_prefixes(attribute: str, value: str) -> list[bytes]:
     """Before the tail in keys by which a value is found; none lead to refs (README.md)."""
     words = words_of(value)
     if not words and is_ref(value):
-        return
-    yield now_prefix(attribute, value)
-    for word in ["#"] if words is None else [_short(esc(w), LONGEST_VALUE) for w in words]:
-        yield word_prefix(attribute, word)
+        return []
+    head = _word_head(attribute)
+    escaped = ["#"] if words is None else map(_escaped_word, words)
+    return [now_prefix(attribute, value), *[head + f"{word}|".encode() for word in escaped]]
+
+
+def _escaped_word(word: str) -> str:
+    """As keys have it."""
+    return word if word.isascii() else _short(esc(word), LONGEST_VALUE)
 
 
 def place_prefix(row: int, column: int) -> bytes:

@@ -43,7 +43,8 @@ MAX_CHILDREN: Final = 1_000_000
 """Members of a directory that are indexed; one with more has no rows."""
 
 
-_MOST_PLAIN: Final = 100
+_PLAIN_ATTRIBUTE: Final = 100
+_PLAIN_VALUE: Final = 300
 """Characters of an attribute and of a value, escaped, whose rows are plain for sure."""
 
 Word = tuple[str, str]
@@ -178,7 +179,7 @@ def _of_usual(ref: Ref, size: int, blob: UsualClaim | UsualPermanode, blobs: _Tr
     claim = Claim(ref, signer, key_id, date_ns, kind, permanode, attribute, value)
     escaped = Escaped.of(claim, date)
     rows = [signer_row(claim), *attribute_rows(claim, permanode, escaped), meta]
-    if len(escaped.attribute) > _MOST_PLAIN or len(escaped.value) > _MOST_PLAIN:
+    if len(escaped.attribute) > _PLAIN_ATTRIBUTE or len(escaped.value) > _PLAIN_VALUE:
         derived = [follows for row in rows for follows in derived_rows(row)]
         return Outcome(ref, size, _CLAIM_MIME, rows, derived, is_plain=False)
     derived = [(dirty_key(permanode), b"")]
@@ -197,8 +198,7 @@ def _of_schema(ref: Ref, data: bytes, schema: Schema, blobs: _Tracker, zone: tzi
     mime = SCHEMA_MIME + _clean(schema.type)
     rows.append(meta_row(ref, len(data), mime))
     derived = [follows for row in rows for follows in derived_rows(row)]
-    is_plain = all(map(is_plain_row, rows)) and all(map(is_plain_row, derived))
-    return Outcome(ref, len(data), mime, rows, derived, (), is_plain, deletion)
+    return Outcome(ref, len(data), mime, rows, derived, (), all(map(is_plain_row, rows)), deletion)
 
 
 def _rows(

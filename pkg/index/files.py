@@ -98,6 +98,10 @@ class _Content:
 
     def digest(self) -> tuple[Ref, bytes]:
         """The ref of the whole content, and its first 512 KiB."""
+        single = self._single_blob()
+        if single is not None:
+            self._head = single[1][:_HEAD_SIZE]
+            return single[0], self._head
         for piece in self._pieces(self._leaves()):
             self._head += piece[: _HEAD_SIZE - len(self._head)]
             if len(self._head) == _HEAD_SIZE:
@@ -109,6 +113,15 @@ class _Content:
         for piece in self._pieces(chain(taken, leaves)):
             digest.update(piece)
         return Ref.trusted(f"sha224-{digest.hexdigest()}"), self._head
+
+    def _single_blob(self) -> tuple[Ref, bytes] | None:
+        """The one blob that the content is, whose name is that of the content; most files."""
+        parts = self._schema.parts
+        ref = parts[0].blob_ref if len(parts) == 1 else None
+        if ref is None or parts[0].bytes_ref is not None or not ref.startswith("sha224-"):
+            return None
+        data = self._blobs.fetch(ref)
+        return (ref, data) if not parts[0].offset and len(data) == self.size else None
 
     def _pieces(self, leaves: Iterable[Leaf]) -> Iterator[bytes]:
         holes = 0

@@ -223,12 +223,28 @@ class Index:
         with self._lock:
             self._rows.set(STATE_KEY, IN_USE)
 
-    def _sweep(self) -> None:
+    def _sweep(self, is_long: bool) -> None:
         """Take all snapshots."""
-        start = CLAIM
+        start = self._sweep_elsewhere() if is_long else CLAIM
         while start:
             with self._lock:
                 start = self._settler.sweep_page(start)
+
+    def _sweep_elsewhere(self) -> bytes:
+        """Take all snapshots in other processes, as long as nothing arrives.
+
+        Returns where to go on without them; b"" at the end.
+        """
+        with self._lock:
+            pages = self._settler.pages_to_sweep()
+        with Workers(self._blobs, self._zone) as workers:
+            for page, rows in workers.snapshots(pages, self.view.owner_key_ids):
+                with self._lock:
+                    if rows is None or not self._settler.commit_swept(page, rows):
+                        return page.start
+        with self._lock:
+            self._settler.end_sweep()
+        return b""
 
     def settle(self) -> None:
         """Bring the rows that searches read in step with what has arrived.
@@ -384,7 +400,7 @@ class Index:
             if progress is not None:
                 progress(done)
         if self._settler.awaits_sweep():
-            self._sweep()
+            self._sweep(done > PAGES_ALONE * PAGE_BLOBS)
         self.settle()
         self.settle_sizes()
         return Report(done, refused, list(islice(self._writer.waiting(), 100)))

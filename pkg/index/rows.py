@@ -207,21 +207,19 @@ def claim_row(claim: Claim, permanode: Ref, escaped: Escaped) -> Row:
 
 def parse_claim(key: bytes, value: bytes) -> Claim:
     """Raises Corrupt for a damaged row."""
-    words, fields = key.decode().split("|"), value.decode().split("|")
-    if len(words) != 5 or len(fields) != 4:
-        raise Corrupt("read", "claim row", repr(key[:200]))
     try:
-        date_ns = parse_time(words[3])
-    except Invalid as error:
-        raise Corrupt("read", "claim row", str(error)) from None
-    kind, attribute, text, signer = fields
+        _, permanode, key_id, date, ref = key.decode().split("|")
+        kind, attribute, text, signer = value.decode().split("|")
+        date_ns = parse_time(date)
+    except (ValueError, Invalid) as error:
+        raise Corrupt("read", f"claim row {key[:200]!r}", str(error)) from None
     return Claim(
-        Ref.trusted(words[4]),
+        Ref.trusted(ref),
         Ref.trusted(signer),
-        words[2],
+        key_id,
         date_ns,
         unesc(kind),
-        Ref.trusted(words[1]),
+        Ref.trusted(permanode),
         unesc(attribute),
         unesc(text),
     )
@@ -349,14 +347,18 @@ def parse_file_info(value: bytes) -> FileInfo:
 
 # -- rows that fit, and values too long for one ---------------------------------------------------
 
-_MAX_PLAIN_SIZE: Final = 700
+SHORT_ROW: Final = 400
+"""Bytes of a row, key and value, up to which no key over the limit can follow from it."""
 
 
 def is_plain_row(row: Row) -> bool:
-    """Whether it fits every store for sure: it is short, of ASCII, and without NUL."""
+    """Whether it, and what follows from it, fits every store for sure.
+
+    That is: it is short, of ASCII, and without NUL.
+    """
     key, value = row
     return (
-        len(key) + len(value) <= _MAX_PLAIN_SIZE
+        len(key) + len(value) <= SHORT_ROW
         and key.isascii()
         and value.isascii()
         and b"\0" not in key

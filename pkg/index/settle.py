@@ -8,40 +8,30 @@ from ..blob import Fetcher, Ref
 from ..errors import Corrupt, NotFound
 from ..schema.claims import Claim
 from ..schema.parse import parse
-from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE, Batch, KeyValue, after_prefix
+from ..sorted.kv import Batch, KeyValue, after_prefix
+from . import sweep
 from .derived import (
-    CREATED,
     DERIVED_KEY,
     DERIVED_PREFIXES,
     DERIVED_VERSION,
     DIRTY,
-    LARGE,
     SNAPSHOT_PREFIXES,
     SWEEP_KEY,
-    cell,
     derived_rows,
     has_prefix_key,
-    place_prefix,
     snapshot_key,
-    tail,
-    value_prefixes,
 )
 from .rows import CLAIM, OWN, parse_claim
-from .snapshot import Snapshot, decode, encode, take
+from .snapshot import decode, fitted_snapshot, order_keys, take
 from .trees import TREE_PREFIXES
 from .view import View
 
 PAGE_SIZE: Final = 256
 """Marks that are worked off in one go, under the index's lock."""
 
-_SWEPT_AT_ONCE: Final = 256
-
 _PAGE_ROWS: Final = 10_000
 _MOST_TARGETS: Final = 10_000
 _LONGEST_CHAIN: Final = 1000
-_MOST_VALUE_ROWS: Final = 1000
-"""Of one permanode: each change of its time writes all of them."""
-
 _DEPENDENT_ATTRIBUTES: Final = ("foursquareVenuePermanode",)
 """Attributes by which the place of one permanode is that of another."""
 
@@ -54,6 +44,7 @@ class Settler:
         self._view = view
         self._blobs = blobs
         self._targets: set[str] | None = None
+        self._sweeping = 0
         # Now, while nobody writes, and not with the first query: what was deleted is walked over.
         if next(rows.prefixed(DIRTY), None) is None:
             view.marks.known = set()
@@ -110,6 +101,33 @@ class Settler:
     def _version(self) -> bytes:
         return b"|".join([DERIVED_VERSION, *map(str.encode, self._view.owner_key_ids)])
 
+    def pages_to_sweep(self) -> Iterator[sweep.Page]:
+        """Yield all permanodes, to take their snapshots elsewhere (see `commit_swept`)."""
+        self._drop_marks()
+        self._targets = self._deleted_targets()
+        self._sweeping = self._view.marks.version
+        return sweep.pages(self._view, self._targets)
+
+    def commit_swept(self, page: sweep.Page, rows: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Write the snapshots of a page: the rows that were worked out, and all others.
+
+        False if something has arrived since `pages_to_sweep`: they may be out of date.
+        """
+        if self._view.marks.version != self._sweeping:
+            return False
+        batch = Batch()
+        batch.add_plain(rows)
+        for permanode in page.others:
+            self._take(batch, permanode)
+        self._rows.commit(batch, durable=False)
+        return True
+
+    def end_sweep(self) -> None:
+        """Say that all snapshots are there, or marked."""
+        batch = Batch()
+        batch.delete(SWEEP_KEY)
+        self._rows.commit(batch, durable=False)
+
     def sweep_page(self, start: bytes) -> bytes:
         """Take the snapshots of the next permanodes, in their order, from a key on.
 
@@ -120,7 +138,7 @@ class Settler:
         self._targets = self._deleted_targets()
         batch = Batch()
         by_permanode = groupby(self._view.scan(CLAIM, start), lambda row: row[0].split(b"|", 2)[1])
-        for permanode, rows in islice(by_permanode, _SWEPT_AT_ONCE):
+        for permanode, rows in islice(by_permanode, sweep.PAGE_PERMANODES):
             claims = [parse_claim(*row) for row in rows]
             self._take(batch, Ref.trusted(permanode.decode()), claims)
             batch = self._flushed(batch)
@@ -236,48 +254,17 @@ class Settler:
         key = snapshot_key(permanode)
         row = self._rows.get(key)
         before = decode(row) if row else None
-        old = _order_keys(before, permanode) if before else {}
+        old = order_keys(before, permanode) if before else {}
         snapshot = take(self._view, permanode, self._is_deleted, claims)
         if snapshot.is_empty:
             new: dict[bytes, None] = {}
             batch.delete(key)
         else:
-            value = encode(snapshot)
-            if len(value) > MAX_VALUE_SIZE:
-                snapshot = snapshot.cut()
-                value = encode(snapshot)
-            new = _order_keys(snapshot, permanode)
+            snapshot, value = fitted_snapshot(snapshot)
+            new = order_keys(snapshot, permanode)
             batch.set(key, value)
         for gone in old.keys() - new.keys():
             batch.delete(gone)
         # Also those that should be there: while all are made anew, they may be gone.
         for there in new:
             batch.set(there, b"")
-
-
-def _order_keys(snapshot: Snapshot, permanode: Ref) -> dict[bytes, None]:
-    """The keys by which a permanode is found in order of creation."""
-    if snapshot.is_deleted or snapshot.created_ns is None:
-        return {}
-    prefixes = {CREATED: None}
-    if snapshot.place is not None:
-        latitude, longitude = snapshot.place
-        prefixes[place_prefix(cell(latitude, 90), cell(longitude, 180))] = None
-    values = _values_by_prefix(snapshot)
-    prefixes |= {LARGE: None} if values is None else values
-    end = tail(snapshot.created_ns, permanode)
-    # As in rows.fitted: a key over the limit names what no store can hold.
-    return {prefix + end: None for prefix in prefixes if len(prefix + end) <= MAX_KEY_SIZE}
-
-
-def _values_by_prefix(snapshot: Snapshot) -> dict[bytes, None] | None:
-    """What leads to the owner's values; None: too much to list."""
-    if snapshot.is_cut:
-        return None
-    prefixes: dict[bytes, None] = {}
-    for attribute, values in snapshot.attributes.items():
-        for value in values:
-            prefixes.update((prefix, None) for prefix in value_prefixes(attribute, value))
-            if len(prefixes) > _MOST_VALUE_ROWS:
-                return None
-    return prefixes

@@ -9,9 +9,10 @@ from ..blob import Ref, parse_ref
 from ..errors import Corrupt, Invalid
 from ..schema.claims import DEL_ATTRIBUTE, SET_ATTRIBUTE, Claim, in_order, search_attributes
 from ..schema.times import parse_time
+from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE
 from .attributes import NO_TIME, Place, evaluate, place_of
 from .attributes import Attributes as Shown
-from .derived import snapshot_key
+from .derived import CREATED, LARGE, cell, place_prefix, snapshot_key, tail, value_prefixes
 from .view import View
 
 _CONTENT = "camliContent"
@@ -70,22 +71,43 @@ def take(
     if is_deleted is None:
         is_deleted = view.is_deleted
     found = view.claims(permanode) if claims is None else in_order(claims)
-    claims = [claim for claim in found if not is_deleted(claim.ref)]
+    standing = [claim for claim in found if not is_deleted(claim.ref)]
+    return made_of(view, standing, is_deleted(permanode), size_of(view, permanode))
+
+
+def size_of(view: View, permanode: str) -> int | None:
+    """As a snapshot has it."""
+    meta = view.meta(permanode)
+    return meta.size if meta is not None and meta.camli_type == "permanode" else None
+
+
+def made_of(view: View, claims: list[Claim], is_deleted: bool, size: int | None) -> Snapshot:
+    """What claims that stand, in order, make of a permanode.
+
+    view: the owners, and what the permanode depends on besides: its content, its venue.
+    """
     owned = [claim for claim in claims if claim.key_id in view.owner_key_ids]
     anyones = search_attributes(claims)
     shown = evaluate(owned)
     modified_ns = claims[-1].date_ns if claims else None
-    meta = view.meta(permanode)
     return Snapshot(
-        is_deleted(permanode),
+        is_deleted,
         modified_ns,
         _created_ns(view, claims, anyones, modified_ns),
         place_of(view, shown),
         anyones if len(owned) == len(claims) else search_attributes(owned),
         anyones,
         shown,
-        meta.size if meta is not None and meta.camli_type == "permanode" else None,
+        size,
     )
+
+
+def fitted_snapshot(snapshot: Snapshot) -> tuple[Snapshot, bytes]:
+    """It, or what is kept of one that is too long for a row; and the value of its row."""
+    value = encode(snapshot)
+    if len(value) <= MAX_VALUE_SIZE:
+        return snapshot, value
+    return snapshot.cut(), encode(snapshot.cut())
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -177,3 +199,37 @@ def _last_content(claims: list[Claim]) -> Ref | None:
             elif claim.type == DEL_ATTRIBUTE:
                 content = None
     return content
+
+
+# -- rows by which it is found --------------------------------------------------------------------
+
+_MOST_VALUE_ROWS: Final = 1000
+"""Of one permanode: each change of its time writes all of them."""
+
+
+def order_keys(snapshot: Snapshot, permanode: Ref) -> dict[bytes, None]:
+    """The keys by which a permanode is found in order of creation."""
+    if snapshot.is_deleted or snapshot.created_ns is None:
+        return {}
+    prefixes = {CREATED: None}
+    if snapshot.place is not None:
+        latitude, longitude = snapshot.place
+        prefixes[place_prefix(cell(latitude, 90), cell(longitude, 180))] = None
+    values = _values_by_prefix(snapshot)
+    prefixes |= {LARGE: None} if values is None else values
+    end = tail(snapshot.created_ns, permanode)
+    # As in rows.fitted: a key over the limit names what no store can hold.
+    return {prefix + end: None for prefix in prefixes if len(prefix + end) <= MAX_KEY_SIZE}
+
+
+def _values_by_prefix(snapshot: Snapshot) -> dict[bytes, None] | None:
+    """What leads to the owner's values; None: too much to list."""
+    if snapshot.is_cut:
+        return None
+    prefixes: dict[bytes, None] = {}
+    for attribute, values in snapshot.attributes.items():
+        for value in values:
+            prefixes.update(dict.fromkeys(value_prefixes(attribute, value)))
+            if len(prefixes) > _MOST_VALUE_ROWS:
+                return None
+    return prefixes

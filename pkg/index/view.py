@@ -36,17 +36,21 @@ class Marks:
     """Which `pk|dirty` rows there are. Used under the index's lock.
 
     To look for them would be to walk over all that were there since the engine tidied up last.
-    known: their keys; None: not known, so they have to be looked for.
+    known: their keys; None: not known, so they have to be looked for. version: goes up whenever
+    some are added.
     """
 
     MOST: Final = 10_000
 
     def __init__(self) -> None:
         self.known: set[bytes] | None = None
+        self.version = 0
 
     def add(self, keys: Iterable[bytes]) -> None:
+        added = set(keys)
+        self.version += bool(added)
         if self.known is not None:
-            self.known.update(keys)
+            self.known |= added
             if len(self.known) > self.MOST:
                 self.known = None
 

@@ -49,20 +49,20 @@ def words_of(value: str) -> list[str] | None:
     pieces of them. A long word is cut into overlapping ones, so that every piece is in one.
     """
     text = folded(value)
-    if _NUMERIC.fullmatch(text) or is_ref(value):
+    if _NUMERIC.fullmatch(text) or ("-" in value and is_ref(value)):
         return []
     found: dict[str, None] = {}
     for word in _WORD.findall(text):
-        if len(word) >= SHORTEST:
-            found.update((part, None) for part in _windows(word))
+        if SHORTEST <= len(word) <= 2 * PIECE:
+            found[word] = None
+        elif len(word) >= SHORTEST:
+            found.update(dict.fromkeys(_windows(word)))
         if len(found) > MOST_WORDS:
             return None
     return list(found)
 
 
 def _windows(word: str) -> list[str]:
-    if len(word) <= 2 * PIECE:
-        return [word]
     return [word[start : start + 2 * PIECE] for start in range(0, len(word) - PIECE, PIECE)]
 
 

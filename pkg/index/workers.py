@@ -4,6 +4,7 @@ Only blobs that need nothing but the key of their signer are handed out; the par
 store, does the others, and is the only one who writes.
 """
 
+import gc
 import marshal
 import os
 import pickle
@@ -12,18 +13,20 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import tzinfo
 from queue import SimpleQueue
-from typing import IO, Final, NamedTuple, Never, Self, cast
+from typing import IO, Final, NamedTuple, Never, Self, TypeVar, cast
 
 from ..blob import Ref, parse_ref
 from ..errors import Corrupt, NotFound
+from . import sweep
 from .derived import DIRTY, end_rows
 from .extract import Outcome, extract
-from .rows import have_row
+from .rows import Row, have_row
 from .sources import LocalFirst, Recent, Source
+from .sweep import Given, taken
 from .writer import KnownWords, Prepared
 
 _SIGNER: Final = re.compile(rb'"camliSigner":\s*"([a-z0-9]+-[0-9a-f]+)"')
@@ -34,6 +37,7 @@ _PAGES_AHEAD: Final = 3
 """Pages that wait for each process, so that none of them idles."""
 
 Page = dict[Ref, bytes]
+T = TypeVar("T")
 
 
 class _ElsewhereError(Exception):
@@ -90,8 +94,9 @@ class _Answer(NamedTuple):
     rows: list[bytes]
 
 
-def _work(question: _Question) -> _Answer:
-    """In a process: what can be said of these blobs with these keys alone."""
+def _work(*fields: object) -> _Answer:
+    """In a process: what can be said of the blobs of a question with its keys alone."""
+    question = _Question(*cast(_Question, fields))
     given = _Given({Ref.trusted(ref): key for ref, key in question.keys.items()})
     zone: tzinfo = pickle.loads(question.zone)  # noqa: S301 - from our own parent
     mimes: list[str | None] = []
@@ -148,31 +153,40 @@ class _Process:
             [sys.executable, "-m", _MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def ask(self, question: _Question) -> _Answer:
-        """The answer to a question; without anything in it from a process that has died."""
+    def ask(self, task: str, question: tuple[object, ...]) -> object:
+        """What a task gives for a question; None from a process that has died."""
         out, back = self._process.stdin, self._process.stdout
         assert out is not None
         assert back is not None
         try:
-            _send(out, question)
-            return _Answer(*cast(tuple[list[str | None], list[bytes]], _received(back)))
+            _send(out, (task, *question))
+            return _received(back)
         except (OSError, EOFError):
-            return _Answer([None] * len(question.blobs), [])
+            return None
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
 
 
+def _taken(owner_key_ids: list[str], *permanodes: Given) -> tuple[list[bytes]]:
+    return (taken(owner_key_ids, permanodes),)
+
+
+_TASKS: Final[dict[str, Callable[..., tuple[object, ...]]]] = {"blobs": _work, "claims": _taken}
+"""What a process can be asked."""
+
+
 def _serve() -> None:
     """In a process: answer questions until the parent is gone."""
+    gc.freeze()  # what is here by now stays
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
-            question = _Question(*cast(_Question, _received(questions)))
+            task, *question = cast(list[object], _received(questions))
         except EOFError:
             return
-        _send(answers, _work(question))
+        _send(answers, _TASKS[cast(str, task)](*question))
 
 
 class Worked(NamedTuple):
@@ -219,16 +233,36 @@ class Workers:
         The store is asked for what a page needs when it is handed out or yielded; what it raises
         goes to the caller.
         """
-        waiting: deque[tuple[Page, list[Ref], Future[_Answer]]] = deque()
-        for page in pages:
-            waiting.append((page, *self._handed_out(page)))
-            if len(waiting) > self._count * _PAGES_AHEAD:
-                yield self._finished(*waiting.popleft())
-        while waiting:
-            yield self._finished(*waiting.popleft())
+        asked = (
+            ((page, signed), self._ask("blobs", q))
+            for page in pages
+            for signed, q in [self._handed_out(page)]
+        )
+        for (page, signed), answer in self._in_order(asked):
+            yield self._finished(page, signed, answer)
 
-    def _handed_out(self, page: Page) -> "tuple[list[Ref], Future[_Answer]]":
-        """The signed blobs of a page, and what will be known of them."""
+    def snapshots(
+        self, pages: Iterable[sweep.Page], owner_key_ids: Sequence[str]
+    ) -> Iterator[tuple[sweep.Page, list[Row] | None]]:
+        """Yield each page with the rows of the snapshots in it, in order; None: none came."""
+        owners = list(owner_key_ids)
+        asked = ((page, self._ask("claims", (owners, *map(tuple, page.given)))) for page in pages)
+        for page, answer in self._in_order(asked):
+            yield page, None if answer is None else _pairs(cast(list[list[bytes]], answer)[0])
+
+    def _in_order(self, asked: Iterable[tuple[T, Future[object]]]) -> Iterator[tuple[T, object]]:
+        """Yield the answers as they were asked for, while some more are worked on."""
+        waiting: deque[tuple[T, Future[object]]] = deque()
+        for one in asked:
+            waiting.append(one)
+            if len(waiting) > self._count * _PAGES_AHEAD:
+                subject, future = waiting.popleft()
+                yield subject, future.result()
+        for subject, future in waiting:
+            yield subject, future.result()
+
+    def _handed_out(self, page: Page) -> tuple[list[Ref], _Question]:
+        """The signed blobs of a page, and what to ask about them."""
         signed = [ref for ref, data in page.items() if _SIGNATURE in data and data[:1] == b"{"]
         blobs = [page[ref] for ref in signed]
         keys = {}
@@ -237,15 +271,15 @@ class Workers:
             key = None if signer is None else self._key(signer)
             if key is not None:
                 keys[name.decode()] = key
-        question = _Question("\n".join(signed), blobs, keys, self._packed_zone, self._marks)
-        return signed, self._pool.submit(self._ask, question)
+        return signed, _Question("\n".join(signed), blobs, keys, self._packed_zone, self._marks)
 
-    def _ask(self, question: _Question) -> _Answer:
-        if not question.blobs:
-            return _Answer([], [])
+    def _ask(self, task: str, question: tuple[object, ...]) -> Future[object]:
+        return self._pool.submit(self._ask_idle, task, question)
+
+    def _ask_idle(self, task: str, question: tuple[object, ...]) -> object:
         process = self._idle.get()
         try:
-            return process.ask(question)
+            return process.ask(task, question)
         finally:
             self._idle.put(process)
 
@@ -259,17 +293,22 @@ class Workers:
             self._keys[signer] = key if len(key) <= _MAX_KEY_SIZE else None
         return self._keys[signer]
 
-    def _finished(
-        self, page: Page, signed: list[Ref], future: "Future[_Answer]"
-    ) -> tuple[Page, Worked]:
-        mimes, packed = future.result()
+    def _finished(self, page: Page, signed: list[Ref], answer: object) -> tuple[Page, Worked]:
+        mimes: list[str | None] = [None] * len(signed)
+        packed: list[bytes] = []
+        if answer is not None:
+            mimes, packed = cast(_Answer, answer)
         done = {ref: mime for ref, mime in zip(signed, mimes, strict=True) if mime is not None}
         source = LocalFirst(page, Recent(), self._blobs)
         outcomes = [
             extract(ref, data, source, self._zone) for ref, data in page.items() if ref not in done
         ]
-        rows = iter(packed)
-        return page, Worked(outcomes, Prepared(done, list(zip(rows, rows, strict=True))))
+        return page, Worked(outcomes, Prepared(done, _pairs(packed)))
+
+
+def _pairs(packed: list[bytes]) -> list[Row]:
+    parts = iter(packed)
+    return list(zip(parts, parts, strict=True))
 
 
 if __name__ == "__main__":

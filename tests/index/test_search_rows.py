@@ -1,11 +1,15 @@
 """The rows that searches read: in step with the others, whatever happens in between."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from peatkeep.blob import Ref
 from peatkeep.errors import Unavailable
+from peatkeep.index import extract as extract_module
 from peatkeep.index import index as index_module
-from peatkeep.index import settle
+from peatkeep.index import sweep
 from peatkeep.index.corpus import EVERYTHING, Corpus
 from peatkeep.index.derived import (
     DERIVED_KEY,
@@ -17,6 +21,7 @@ from peatkeep.index.derived import (
 )
 from peatkeep.index.settle import Settler
 from peatkeep.index.snapshot import decode, encode, take
+from peatkeep.index.workers import Workers, _Process
 from peatkeep.sorted.kv import MAX_KEY_SIZE
 from tests.index import make
 from tests.index.corpus import Row, World, corpus, difference, shuffled
@@ -48,28 +53,66 @@ def test_an_index_without_these_rows_gets_them_when_opened() -> None:
 
 
 @pytest.mark.parametrize("pages", [0, 1, 4])
+@pytest.mark.parametrize("alone", [1_000_000, 0])
 def test_a_reindex_that_ends_before_all_snapshots_are_taken_is_completed(
-    monkeypatch: pytest.MonkeyPatch, pages: int
+    monkeypatch: pytest.MonkeyPatch, alone: int, pages: int
 ) -> None:
     world = World()
     world.add(corpus(), batch=1000)
     left = iter(range(pages))
-    taken = Settler.sweep_page
+    step = "sweep_page" if alone else "commit_swept"
+    taken = getattr(Settler, step)
 
-    def torn(self: Settler, start: bytes) -> bytes:
+    def torn(*arguments: object) -> object:
         if next(left, None) is None:
             raise Unavailable("take", "snapshots", "the process is about to end")
-        return taken(self, start)
+        return taken(*arguments)
 
-    monkeypatch.setattr(settle, "_SWEPT_AT_ONCE", 5)
-    monkeypatch.setattr(index_module, "PAGES_ALONE", 0)
-    monkeypatch.setattr(Settler, "sweep_page", torn)
+    monkeypatch.setattr(sweep, "PAGE_PERMANODES", 5)
+    monkeypatch.setattr(index_module, "PAGES_ALONE", alone)
+    monkeypatch.setattr(Settler, step, torn)
     with pytest.raises(Unavailable):
         world.index.reindex()
-    monkeypatch.setattr(Settler, "sweep_page", taken)
+    monkeypatch.setattr(Settler, step, taken)
     again = world.restarted()
     assert again.index.is_whole
     assert difference(again.search_rows(), usual()) == []
+
+
+@pytest.mark.parametrize("pages", [0, 1, 4])
+def test_what_arrives_while_snapshots_are_taken_elsewhere_is_in_them(
+    monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    world = World()
+    world.add(corpus(), batch=1000)
+    first, *_, last = Corpus(world.index.view).of_type("permanode")
+    late = [make.claim(permanode, "title", "came late") for permanode in (first, last)]
+    left = iter(range(pages))
+    taken = Workers.snapshots
+
+    def interrupted(*arguments: Any) -> Iterator[object]:
+        for found in taken(*arguments):
+            if next(left, None) is None:
+                world.add(late)
+                world.index.settle()
+            yield found
+
+    monkeypatch.setattr(sweep, "PAGE_PERMANODES", 5)
+    monkeypatch.setattr(index_module, "PAGES_ALONE", 0)
+    monkeypatch.setattr(Workers, "snapshots", interrupted)
+    world.index.reindex()
+    expected = World()
+    expected.add([*corpus(), *late], batch=1000)
+    assert difference(world.search_rows(), expected.search_rows()) == []
+
+
+def test_what_processes_that_died_leave_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.add(corpus(), batch=1000)
+    monkeypatch.setattr(index_module, "PAGES_ALONE", 0)
+    monkeypatch.setattr(_Process, "ask", lambda *_: None)
+    world.index.reindex()
+    assert difference(world.search_rows(), usual()) == []
 
 
 def test_other_owners_have_other_snapshots() -> None:
@@ -143,3 +186,25 @@ def test_a_key_over_the_limit_is_left_out() -> None:
     assert of_ref[0] == f"pk|dirty|{ref}".encode()
     assert f"pk|has|{'a' * 200}|{'b' * 300}|{ref}".encode() not in of_ref
     assert all(len(key) <= MAX_KEY_SIZE for key, _ in derived_rows(claim))
+
+
+def test_claims_in_their_usual_form_have_the_rows_of_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node, other = make.permanode("p"), make.permanode("q")
+    values = ["", "x", "two words", "Größe 日本", "a|b%c+d", other[0], "1234-56", "w " * 300]
+    values += [letter * size for letter in "xé" for size in (40, 100, 101, 299, 300, 301, 800)]
+    attributes = ["title", "tag", "camliMember", "camliPath:a b", "é" * 16, "é" * 17, "y" * 201]
+    blobs = [make.key(), node, other]
+    for kind in ("set-attribute", "add-attribute", "del-attribute"):
+        blobs += [
+            make.claim(node[0], name, value, 1, kind) for name in attributes for value in values
+        ]
+    quick, plain = World(), World()
+    assert all(extract_module.read_usual(data) for _, data in blobs[1:])
+    quick.add(blobs, batch=100)
+    monkeypatch.setattr(extract_module, "read_usual", lambda _: None)
+    plain.add(blobs, batch=100)
+    assert quick.rows() == plain.rows()
+    assert quick.own_rows() == plain.own_rows()
+    assert difference(quick.search_rows(), plain.search_rows()) == []
