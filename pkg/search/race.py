@@ -17,7 +17,8 @@ A_LOOK: Final = 16
 """What a look at a candidate costs, in rows of a walk."""
 
 HEAD_START: Final = 64 * A_LOOK
-"""What a walk over likely matches may cost before the sources are pulled: a page of results."""
+"""What a walk over likely matches may cost before the sources are pulled: a page of results.
+As many rows of keys that tell the time are pulled before a walk over everything."""
 
 _ROWS_A_STEP: Final = 256
 _WORTH: Final = 20
@@ -102,6 +103,12 @@ class Race:
     def wait(self) -> None:
         """Let a walk over likely matches have its head start."""
         self._effort = -HEAD_START
+
+    def lead(self) -> None:
+        """Let sources of keys that tell the time have it, before a walk over everything."""
+        while self._ends.running and self._ends.left is None and self._pulled < HEAD_START:
+            self._pulled += _ROWS_A_STEP
+            self._ended += self._ends.step()
 
     def spend(self, rows: int) -> None:
         """Count what a walk has done, in rows, and pull the sources as far."""

@@ -220,6 +220,8 @@ class _Run:
             rows = walk.rows
         if walk is not None or bounds != EVERYTHING:
             race.wait()
+        else:
+            race.lead()
         for end in rows:
             if race.is_short:
                 self.plan.candidates = race.label
