@@ -1,4 +1,4 @@
-"""A real peatkeepd over a corpus and its index: start-up, queries over HTTP, memory."""
+"""A real peatkeepd over a corpus and its index: start-up, queries over HTTP, memory, receiving."""
 
 import json
 import os
@@ -9,10 +9,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from peatkeep.blob import Ref
+from peatkeep.blobserver.remote import Remote
+from peatkeep.blobserver.storage import Storage
 from tests.bench import corpora
 from tests.bench.corpora import Corpus
 
@@ -41,7 +44,7 @@ class Served(NamedTuple):
 def measure(corpus: Corpus, index: Path, bodies: Sequence[Request]) -> Served:
     """Start the server, ask everything, stop it."""
     with tempfile.TemporaryDirectory(prefix="peatkeep-bench-") as folder:
-        config = _config(corpus, index, Path(folder))
+        config = _config(corpus, corpora.folder_of(corpus), index, Path(folder))
         began = time.monotonic()
         with _running(config, Path(folder) / "log") as (process, url):
             start_s, cpu_s = time.monotonic() - began, _cpu_s(process.pid)
@@ -54,15 +57,52 @@ def measure(corpus: Corpus, index: Path, bodies: Sequence[Request]) -> Served:
             )
 
 
-def _config(corpus: Corpus, index: Path, folder: Path) -> Path:
+class Received(NamedTuple):
+    """seconds: until the last blob was acknowledged, which is when all are indexed.
+
+    server_cpu_s: of the processor time of the server until then.
+    """
+
+    blobs: int
+    seconds: float
+    server_cpu_s: float
+
+
+def receive(corpus: Corpus, index: Path, blobs: Sequence[tuple[Ref, bytes]]) -> Received:
+    """Upload signed blobs as every client does, to a server with a new store and this index."""
+    key = corpora.signer(corpus.key)
+    with tempfile.TemporaryDirectory(prefix="peatkeep-bench-") as name:
+        folder = Path(name)
+        store = folder / "blobs"
+        store.mkdir()
+        config = _config(corpus, store, index, folder)
+        with _running(config, folder / "log") as (process, url), _client(url) as to:
+            to.receive_many([(key.ref, key.public_text)])
+            cpu_s, began = _cpu_s(process.pid), time.monotonic()
+            to.receive_many(blobs)
+            elapsed_s = time.monotonic() - began
+            return Received(len(blobs), elapsed_s, _cpu_s(process.pid) - cpu_s)
+
+
+def _client(url: str) -> closing[Remote]:
+    def no_other(prefix: str) -> Storage:
+        raise LookupError(prefix)
+
+    where = f"{url}/bs-and-index"
+    return closing(Remote.from_config({"url": where, "auth": "none"}, no_other))
+
+
+def _config(corpus: Corpus, blobs: Path, index: Path, folder: Path) -> Path:
+    """blobs: the folder of the store."""
     ring = folder / "ring.gpg"
     ring.write_bytes(corpora.ring(corpus.key))
     owner = {"identity": corpora.signer(corpus.key).key_id, "secringFile": str(ring)}
     rows = {"type": "leveldb", "file": str(index)}
-    store = corpora.store_args(corpora.folder_of(corpus))
+    store = corpora.store_args(blobs)
     handlers = {
         "/bs/": ("storage-diskpacked", store),
         "/index/": ("storage-index", {"blobSource": "/bs/", "storage": rows}),
+        "/bs-and-index/": ("storage-replica", {"backends": ["/bs/", "/index/"]}),
         "/my-search/": ("search", {"index": "/index/", "owner": owner}),
         "/": ("root", {"blobRoot": "/bs/", "searchRoot": "/my-search/", "stealth": False}),
     }
