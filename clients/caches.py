@@ -218,14 +218,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=BUSY_WAIT_S, check_same_thread=False)
     try:
         path.chmod(0o600)
-        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA synchronous = OFF")  # there is nothing to lose in a new one
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == VERSION:
-            return database
-        if version != 0:
+        if version not in (0, VERSION):
             raise sqlite3.DatabaseError("of another version")
-        database.execute("PRAGMA journal_mode = WAL")
-        return _prepared(database)
+        if version == 0:
+            database.execute("PRAGMA journal_mode = WAL")
+            _prepared(database)
+        database.execute("PRAGMA synchronous = NORMAL")
+        return database
     except BaseException:
         database.close()
         raise
