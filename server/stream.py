@@ -60,6 +60,11 @@ BUFFER_BYTES: Final = 64 * 1024
 WRITTEN_AT_ONCE_BYTES: Final = 520 * 1024
 """The largest message: blobs up to where it is full, a piece of one more, and heads."""
 
+WRITTEN_SLOWLY_BYTES: Final = 136 * 1024
+QUICK_S: Final = 0.005
+"""A message is as large as the peer takes in this time, but not below the size before: nothing
+overtakes what is in it."""
+
 LEAST_WRITTEN_BYTES: Final = 16 * 1024
 """The first message, until it has shown that the peer takes them."""
 
@@ -191,6 +196,8 @@ class Connection:
         self._end_timer: asyncio.TimerHandle | None = None
         self._write_ramp = Ramp(LEAST_WRITTEN_BYTES)
         self._message_bytes = LEAST_WRITTEN_BYTES
+        self._most_bytes = WRITTEN_AT_ONCE_BYTES
+        self._written_bytes, self._written_at = 0, 0.0  # the last message
         self._unsent_bytes = 0
         self._unsent_since = 0.0
         streams.add(self)
@@ -213,6 +220,10 @@ class Connection:
         self._refuse(NOT_UNDERSTOOD, "every message is binary")
 
     def may_write(self) -> None:
+        taken_s = self._loop.time() - self._written_at
+        if taken_s > 0:
+            quick_bytes = int(self._written_bytes * QUICK_S / taken_s)
+            self._most_bytes = max(WRITTEN_SLOWLY_BYTES, min(quick_bytes, WRITTEN_AT_ONCE_BYTES))
         self.pump()
 
     def was_lost(self) -> None:
@@ -279,8 +290,10 @@ class Connection:
             pieces = machine.next_pieces(self._message_bytes)
             if not pieces:
                 break
-            if socket.write_message(pieces) >= self._message_bytes // 2:
-                self._message_bytes = self._write_ramp.next(WRITTEN_AT_ONCE_BYTES)
+            self._written_bytes = socket.write_message(pieces)
+            self._written_at = self._loop.time()
+            if self._written_bytes >= self._message_bytes // 2:
+                self._message_bytes = self._write_ramp.next(self._most_bytes)
         for follower in self._followers.values():
             follower.drained()
         self._reading.go(is_stuck=not socket.is_writable)

@@ -24,7 +24,7 @@ UNSENT_BYTES: Final = 256 * 1024
 """The system takes no more while so much waits in it: what is urgent would wait behind it."""
 
 LEAST_MESSAGE_BYTES: Final = 128 * 1024
-MOST_MESSAGE_BYTES: Final = 512 * 1024
+MOST_MESSAGE_BYTES: Final = 264 * 1024
 QUICK_S, SLOW_S = 0.005, 0.05
 """A message that left within the first time may be followed by a larger one; beyond the second, by
 a smaller one: nothing overtakes what is in a message."""

@@ -9,8 +9,8 @@ from .frames import ABORT, CLASSES, DATA, END, HEADER, PUT, Place, blob_head, fr
 PIECE_BYTES: Final = 128 * 1024
 """A blob is cut into these, so that what is more urgent waits for one piece at most."""
 
-FULL_BYTES: Final = 384 * 1024
-"""A message takes no further frame when it has grown to this, whatever the budget."""
+FULL_BYTES: Final = 128 * 1024
+"""A message that has grown to this, or lacks less than a piece of its budget, takes no more."""
 
 LEAST_BYTES: Final = 1024
 """A budget below this is taken as this: else heads would outweigh pieces."""
@@ -139,8 +139,9 @@ class Outbox:
 
     def _fill(self, parts: list[bytes | memoryview], size: int, budget_bytes: int) -> None:
         """Append pieces of blobs, the most urgent class first."""
+        full_bytes = max(FULL_BYTES, budget_bytes - PIECE_BYTES)
         for priority, queue in enumerate(self._queues):
-            while queue and size < FULL_BYTES:
+            while queue and size < full_bytes:
                 job = queue[0]
                 if isinstance(job, Small):
                     if parts and size + len(job.frame) > budget_bytes:
