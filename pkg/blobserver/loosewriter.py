@@ -83,16 +83,19 @@ class LooseWriter:
                 if ref in self._waiting or ref in written or self._is_intact(ref, data):
                     continue
                 written[ref] = self._write(ref, data, len(written))
+            with self._waiting_lock:
+                # Another thread may have stored the same blob meanwhile: it must stay visible,
+                # and where its copy waits, one is enough.
+                for blob in written.values():
+                    blob.is_new = blob.is_new and not self._exists(blob.path)
+                twice = [
+                    blob
+                    for ref, blob in written.items()
+                    if self._waiting.setdefault(ref, blob) is not blob
+                ]
         except BaseException:
             self._discard(written.values())
             raise
-        with self._waiting_lock:
-            # Another thread may have written the same blob meanwhile: one copy is enough.
-            twice = [
-                blob
-                for ref, blob in written.items()
-                if self._waiting.setdefault(ref, blob) is not blob
-            ]
         self._discard(twice)
         self._group.wrote()
         return taken

@@ -151,6 +151,31 @@ def test_a_blob_given_many_times_is_written_once() -> None:
         assert files.calls.count("write") == files.calls.count("rename") == 1
 
 
+class Overtaken(FileSystem):
+    """While the first blob is written, somebody else stores it."""
+
+    def __init__(self) -> None:
+        self.overtake: list[Callable[[], object]] = []
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        if self.overtake:
+            self.overtake.pop()()
+        return super().write(descriptor, data)
+
+
+def test_a_blob_stays_visible_that_another_has_stored_while_we_wrote_it(tmp_path: Path) -> None:
+    files = Overtaken()
+    with LocalDisk(tmp_path, files) as store:
+        ref, data = Ref.of(b"the same"), b"the same"
+        files.overtake.append(lambda: store.receive(ref, data))
+        store.write_many([(ref, data)])
+        assert [found.ref for found in store.stat([ref])] == [ref]
+        assert store.fetch(ref) == data
+        store.sync()
+        assert store.fetch(ref) == data
+    assert [path.suffix for path in tmp_path.rglob("sha224-*")] == [".dat"]
+
+
 def test_a_failed_sync_reaches_everyone_who_waits(tmp_path: Path) -> None:
     class Failing(FileSystem):
         entered = threading.Event()
