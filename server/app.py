@@ -1,7 +1,7 @@
 """The ASGI application: finds the mount and the route, asks for the right, answers errors."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,11 +16,20 @@ log = logging.getLogger("peatkeep.server")
 
 
 class App:
-    """All of HTTP. `table` is what it serves; tests read it too."""
+    """All of HTTP. `table` is what it serves; tests read it too.
 
-    def __init__(self, mounts: Iterable[Mount], auth: Auth) -> None:
+    on_error: told what a request met in a store or index; must be quick.
+    """
+
+    def __init__(
+        self,
+        mounts: Iterable[Mount],
+        auth: Auth,
+        on_error: Callable[[StoreError], None] = lambda _: None,
+    ) -> None:
         self.table = Table(mounts)
         self._auth = auth
+        self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(_as_request(scope), receive)
@@ -70,6 +79,7 @@ class App:
             return http_error(request, error)
         except StoreError as error:
             log.warning("%s %s: %s", request.method, path, error)
+            self._on_error(error)
             return store_error(request, error, is_local=self._auth.peers.is_own(request))
         except ClientDisconnect:
             raise

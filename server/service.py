@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from ..blob import Ref
 from ..blobserver.blobpacked import BlobPacked
 from ..blobserver.migrating import Migrating
-from ..errors import ConfigError, Corrupt, Invalid, NotFound
+from ..errors import ConfigError, Corrupt, Invalid, NotFound, StoreError
 from ..index.index import Index
+from ..index.rows import DamagedRow
 from ..schema.signing import verify
 from .app import App
 from .auth import Auth
@@ -77,7 +78,8 @@ class Service:
             self._log = RecentLog()
             mounts = [mount for prefix in config.prefixes for mount in self._mounts(prefix)]
             self._text_keepers = topology.text_keepers()
-            self.app = App([*mounts, *Debug(self.world, self._log).mounts()], auth)
+            mounts += Debug(self.world, self._log).mounts()
+            self.app = App(mounts, auth, self._notice)
         except BaseException:
             topology.close()
             raise
@@ -107,6 +109,12 @@ class Service:
     @property
     def sighelper(self) -> SigHelper | None:
         return next(iter(self.sighelpers.values()), None)
+
+    def _notice(self, error: StoreError) -> None:
+        """Rows that can't be what was written: who asks for them must not be the last to know."""
+        if isinstance(error, DamagedRow):
+            for upkeep in self.world.topology.upkeeps.values():
+                upkeep.notice(str(error))
 
     def status(self) -> dict[str, object] | None:
         """What the status page says; None where there is none."""

@@ -4,11 +4,10 @@ from typing import Final
 
 import msgspec
 
-from ..errors import Corrupt
 from .media.film import read_film
 from .media.sound import sound_tags
 from .media.source import Source
-from .rows import Row
+from .rows import DamagedRow, Row
 
 MEDIA: Final = b"pk|media|"
 
@@ -56,8 +55,8 @@ def clip_row(whole_ref: str, clip: Clip) -> Row:
 
 
 def parse_clip(value: bytes) -> Clip:
-    """Raises Corrupt for a damaged row."""
+    """Raises DamagedRow."""
     try:
         return _decoder.decode(value)
     except msgspec.DecodeError as error:
-        raise Corrupt("read", "media row", str(error)) from None
+        raise DamagedRow("read", "media row", str(error)) from None

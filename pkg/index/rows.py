@@ -98,6 +98,10 @@ def time_of_reverse(text: str) -> str:
 # -- rows of every blob -------------------------------------------------------------------------
 
 
+class DamagedRow(Corrupt):
+    """A row that nobody has written so: the index is to be made anew."""
+
+
 def have_key(ref: str) -> bytes:
     return b"have:" + ref.encode()
 
@@ -140,10 +144,10 @@ class Meta(NamedTuple):
 
 
 def parse_meta(value: bytes) -> Meta:
-    """Raises Corrupt for a damaged row."""
+    """Raises DamagedRow."""
     size, bar, mime = value.decode("utf-8", "replace").partition("|")
     if not bar or not size.isdecimal():
-        raise Corrupt("read", "meta row", repr(value[:60]))
+        raise DamagedRow("read", "meta row", repr(value[:60]))
     if mime.startswith(SCHEMA_MIME):
         return Meta(int(size), "", mime[len(SCHEMA_MIME) :])
     return Meta(int(size), mime, None)
@@ -153,7 +157,7 @@ def parse_have(value: bytes) -> tuple[int, bool]:
     """Size in bytes, and whether the blob's indexing is complete."""
     size, _, state = value.partition(b"|")
     if not size.isdigit():
-        raise Corrupt("read", "have row", repr(value[:60]))
+        raise DamagedRow("read", "have row", repr(value[:60]))
     return int(size), state == b"indexed"
 
 
@@ -206,13 +210,13 @@ def claim_row(claim: Claim, permanode: Ref, escaped: Escaped) -> Row:
 
 
 def parse_claim(key: bytes, value: bytes) -> Claim:
-    """Raises Corrupt for a damaged row."""
+    """Raises DamagedRow."""
     try:
         _, permanode, key_id, date, ref = key.decode().split("|")
         kind, attribute, text, signer = value.decode().split("|")
         date_ns = parse_time(date)
     except (ValueError, Invalid) as error:
-        raise Corrupt("read", f"claim row {key[:200]!r}", str(error)) from None
+        raise DamagedRow("read", f"claim row {key[:200]!r}", str(error)) from None
     return Claim(
         Ref.trusted(ref),
         Ref.trusted(signer),
@@ -290,10 +294,10 @@ class TargetPath(NamedTuple):
 
 
 def parse_target_path(key: bytes, value: bytes) -> TargetPath:
-    """Raises Corrupt for a damaged row."""
+    """Raises DamagedRow."""
     fields = value.decode().split("|")
     if len(fields) != 4:
-        raise Corrupt("read", "signertargetpath row", repr(key[:200]))
+        raise DamagedRow("read", "signertargetpath row", repr(key[:200]))
     claim = Ref.trusted(key.decode().rpartition("|")[2])
     return TargetPath(claim, fields[0], Ref.trusted(fields[1]), fields[2] == "Y", unesc(fields[3]))
 
@@ -337,10 +341,10 @@ def dated_row(ref: Ref, time_ns: int) -> Row:
 
 
 def parse_file_info(value: bytes) -> FileInfo:
-    """Raises Corrupt for a damaged row."""
+    """Raises DamagedRow."""
     fields = value.decode().split("|")
     if len(fields) < 3 or not fields[0].isdecimal():
-        raise Corrupt("read", "fileinfo row", repr(value[:200]))
+        raise DamagedRow("read", "fileinfo row", repr(value[:200]))
     whole_ref = parse_ref(fields[3]) if len(fields) > 3 else None
     return FileInfo(int(fields[0]), unesc_bytes(fields[1]), unesc(fields[2]), whole_ref)
 

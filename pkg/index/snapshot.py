@@ -6,13 +6,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ..blob import Ref, parse_ref
-from ..errors import Corrupt, Invalid
+from ..errors import Invalid
 from ..schema.claims import DEL_ATTRIBUTE, SET_ATTRIBUTE, Claim, in_order, search_attributes
 from ..schema.times import parse_time
 from ..sorted.kv import MAX_KEY_SIZE, MAX_VALUE_SIZE
 from .attributes import NO_TIME, Place, evaluate, place_of
 from .attributes import Attributes as Shown
 from .derived import CREATED, LARGE, cell, place_prefix, snapshot_key, tail, value_prefixes
+from .rows import DamagedRow
 from .view import View
 
 _CONTENT = "camliContent"
@@ -139,7 +140,7 @@ _decoder: Final = msgspec.json.Decoder(_Fields)
 
 
 def decode(value: bytes) -> Snapshot | None:
-    """None for an older form: all rows are being made anew. Raises Corrupt for a damaged row."""
+    """None for an older form: all rows are being made anew. Raises DamagedRow."""
     try:
         fields = _decoder.decode(value)
         is_deleted, modified, created, place, attributes, anyones, values, shown, size = fields
@@ -156,7 +157,7 @@ def decode(value: bytes) -> Snapshot | None:
     except msgspec.ValidationError:
         return None
     except (msgspec.DecodeError, ValueError) as error:
-        raise Corrupt("read", "snapshot row", str(error)) from None
+        raise DamagedRow("read", "snapshot row", str(error)) from None
 
 
 def kept(view: View, permanode: str) -> Snapshot | None:

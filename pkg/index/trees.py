@@ -5,9 +5,8 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from ..blob import Ref
-from ..errors import Corrupt
 from ..sorted.kv import Batch, KeyValue, after_prefix
-from .rows import FileInfo, file_info_key, parse_file_info
+from .rows import DamagedRow, FileInfo, file_info_key, parse_file_info
 
 GROWN: Final = b"pk|grown|"
 """Marks files and directories that have come, or gone on growing, since they were counted."""
@@ -44,11 +43,11 @@ NOTHING: Final = Tree()
 
 
 def parse_tree(value: bytes) -> Tree:
-    """Raises Corrupt for a damaged row."""
+    """Raises DamagedRow."""
     try:
         return Tree(*map(int, value.split(b"|")))
     except (TypeError, ValueError):
-        raise Corrupt("read", "tree row", repr(value[:60])) from None
+        raise DamagedRow("read", "tree row", repr(value[:60])) from None
 
 
 def tree_key(ref: str) -> bytes:

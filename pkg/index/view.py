@@ -6,13 +6,13 @@ from itertools import groupby, islice
 from typing import Final
 
 from ..blob import Ref
-from ..errors import Corrupt
 from ..schema.claims import Claim, in_order
 from ..sorted.kv import KeyValue, after_prefix
 from .clips import MEDIA, NOTHING, Clip, parse_clip
 from .fulltext import Texts
 from .rows import (
     LONG,
+    DamagedRow,
     FileInfo,
     Meta,
     Row,
@@ -201,7 +201,7 @@ class View:
             return self._size_of_film(ref)
         width, bar, height = value.decode().partition("|")
         if not (bar and width.isdecimal() and height.isdecimal()):
-            raise Corrupt("read", "imagesize row", ref)
+            raise DamagedRow("read", "imagesize row", ref)
         return int(width), int(height)
 
     def _size_of_film(self, ref: str) -> tuple[int, int] | None:
@@ -227,7 +227,7 @@ class View:
         try:
             latitude, longitude = map(float, value.split(b"|"))
         except ValueError:
-            raise Corrupt("read", "exifgps row", whole_ref) from None
+            raise DamagedRow("read", "exifgps row", whole_ref) from None
         return latitude, longitude
 
     def files_of(self, whole_ref: str) -> Iterator[Ref]:
