@@ -3,7 +3,9 @@
 A reader who stops taking holds what was read for him, so what all of them hold has a limit.
 """
 
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -33,11 +35,12 @@ Found = bytes | NotFound | Corrupt
 
 
 class Budget:
-    """What readers share. Safe to use from many threads."""
+    """What the readers of a server share. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._readers = 0
+        self._left_at = -math.inf
 
     def enter(self) -> None:
         with self._lock:
@@ -46,6 +49,7 @@ class Budget:
     def leave(self) -> None:
         with self._lock:
             self._readers -= 1
+            self._left_at = time.monotonic()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -54,6 +58,10 @@ class Budget:
             yield
         finally:
             self.leave()
+
+    def used_at(self) -> float:
+        """When somebody read last, by `time.monotonic`: now, while anybody does."""
+        return time.monotonic() if self._readers else self._left_at
 
     @property
     def page_bytes(self) -> int:

@@ -44,6 +44,7 @@ class Blobs:
         self,
         storage: Storage,
         bridge: Bridge,
+        budget: Budget,
         *,
         hubs: Sequence[Hub],
         uploads: Uploads,
@@ -54,7 +55,7 @@ class Blobs:
         self._hubs = hubs
         self._uploads = uploads
         self._deletable = deletable
-        self._budget = Budget()
+        self._budget = budget
 
     @property
     def routes(self) -> Sequence[Route]:

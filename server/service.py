@@ -77,7 +77,7 @@ class Service:
             self.sighelpers = self._sighelpers()
             self._log = RecentLog()
             mounts = [mount for prefix in config.prefixes for mount in self._mounts(prefix)]
-            self._text_keepers = topology.text_keepers()
+            self._text_keepers = topology.text_keepers(self.world.budget.used_at)
             mounts += Debug(self.world, self._log).mounts()
             self.app = App(mounts, auth, self._notice)
         except BaseException:
@@ -172,13 +172,14 @@ def _storage(service: Service, prefix: str, conf: Prefix) -> Iterable[Mount]:
     blobs = Blobs(
         storage,
         world.bridge,
+        world.budget,
         hubs=world.topology.hubs(prefix),
         uploads=Uploads(storage, world.bridge, vivifier.vivify if vivifier else None),
         deletable=conf.deletable,
     )
     index = next(iter(world.topology.indexes.values()), None)
     logs = Logs(world.topology.hubs(prefix), index)
-    streams = Streams(storage, world.bridge, world.auth, logs)
+    streams = Streams(storage, world.bridge, world.budget, world.auth, logs)
     yield Mount(prefix + "camli/", "storage", [*streams.routes, *blobs.routes], conf.internal)
 
 

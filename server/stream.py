@@ -96,11 +96,13 @@ class Rights(NamedTuple):
 class Streams:
     """The streams to one storage prefix."""
 
-    def __init__(self, storage: Storage, bridge: Bridge, auth: Auth, logs: Logs) -> None:
+    def __init__(
+        self, storage: Storage, bridge: Bridge, budget: Budget, auth: Auth, logs: Logs
+    ) -> None:
         self.storage: Final = storage
         self.bridge: Final = bridge
+        self.budget: Final = budget
         self.logs: Final = logs
-        self.budget: Final = Budget()
         self._auth = auth
         self._connections: set[Connection] = set()
         self._ticking: asyncio.Task[None] | None = None

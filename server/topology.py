@@ -1,7 +1,7 @@
 """The stores of a configuration, opened in the order in which they need each other."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
@@ -188,14 +188,14 @@ class Topology:
             if conf.handler == "jsonsign" and "keyId" in conf.args
         ]
 
-    def text_keepers(self) -> list[TextKeeper]:
-        """One for each index beside whose rows texts can be kept."""
+    def text_keepers(self, used_at: Callable[[], float]) -> list[TextKeeper]:
+        """One for each index beside whose rows texts can be kept. used_at: see there."""
         keepers = []
         for prefix, index in self.indexes.items():
             rows = self._config.prefixes[prefix].args.get("storage")
             texts = texts_beside(rows) if isinstance(rows, Mapping) else None
             if texts is not None:
-                keepers.append(TextKeeper(index, texts))
+                keepers.append(TextKeeper(index, texts, used_at))
         return keepers
 
     def hubs(self, prefix: str) -> list[Hub]:

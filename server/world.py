@@ -7,6 +7,7 @@ from typing import Final
 
 from .. import __version__
 from ..errors import ConfigError
+from .ahead import Budget
 from .auth import Auth
 from .bridge import Bridge
 from .config.record import LowConfig, Prefix
@@ -22,6 +23,7 @@ class World:
 
     environ: the process environment. address: where it listens, `host:port`.
     forms: threads apart from the others, held as long as a form takes to come in.
+    budget: of those who get many blobs.
     """
 
     config: LowConfig
@@ -30,6 +32,7 @@ class World:
     environ: Mapping[str, str]
     bridge: Bridge = field(default_factory=Bridge)
     forms: Bridge = field(default_factory=lambda: Bridge(FORMS_AT_ONCE, "forms"))
+    budget: Budget = field(default_factory=Budget)
     address: str = ""
     version: str = f"peatkeep {__version__}"
     started_s: float = field(default_factory=time.time)

@@ -1,8 +1,9 @@
 """Keeps the full text in step with the index, in a thread of its own: never in anybody's way."""
 
 import logging
+import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from time import monotonic
@@ -21,7 +22,8 @@ MOST_CHANGED: Final = 10_000
 """Blobs that are remembered one by one; if there are more, all are looked through."""
 
 LULL_S: Final = 1.0
-"""Texts are read when nothing was indexed for so long: a backup has the machine to itself."""
+"""Texts are read when nothing was indexed, and nothing given back, for so long: a backup has the
+machine to itself, and so has its restoring."""
 
 PATIENCE_S: Final = 30.0
 """So long is waited for that: an index to which something comes all day has texts, too."""
@@ -56,15 +58,19 @@ class TextKeeper:
         self,
         index: Index,
         texts: Texts,
+        used_at: Callable[[], float] = lambda: -math.inf,
+        *,
         lull_s: float = LULL_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """texts: closed at the end."""
+        """texts: closed at the end. used_at: when many blobs were given out last, by
+        `time.monotonic`."""
         self.texts: Final = texts
         self._index = index
         self._corpus = Corpus(index.view)
         self._reader = TextReader()
         self._changed: set[Ref] | None = None  # None: all
+        self._used_at = used_at
         self._lull_s = lull_s
         self._patience_s = patience_s
         self._noted_at = -lull_s
@@ -132,7 +138,8 @@ class TextKeeper:
     def _wait_for_lull(self, patient_until: float) -> None:
         """With the lock held."""
         while not self._is_stopping:
-            wait_s = min(self._noted_at + self._lull_s, patient_until) - monotonic()
+            busy_at = max(self._noted_at, self._used_at())
+            wait_s = min(busy_at + self._lull_s, patient_until) - monotonic()
             if wait_s <= 0:
                 return
             self._wake.wait(wait_s)

@@ -1,6 +1,7 @@
 """Full text: words and phrases, texts of files, a keeper that follows an index."""
 
 import json
+import math
 import sqlite3
 import subprocess
 import sys
@@ -162,6 +163,22 @@ def test_a_keeper_finds_what_was_there_and_what_comes(tmp_path: Path) -> None:
 def test_a_text_without_words_is_refused(expression: str) -> None:
     body = json.dumps({"expression": expression}).encode()
     assert answer_query(World().index, body, 0).status == 500
+
+
+def test_no_text_is_read_while_blobs_are_given_out(tmp_path: Path) -> None:
+    world, used_at = World(), [-math.inf]
+    texts = FullText(tmp_path / "texts")
+    keeper = TextKeeper(world.index, texts, lambda: used_at[0], lull_s=0, patience_s=3600)
+    keeper.start()
+    try:
+        assert keeper.wait(GUARD_S)
+        used_at[0] = math.inf
+        chunk = blob(b"deep in the bog lies a hoard")
+        world.add([chunk, file([part(chunk)], "bog.txt")])
+        assert not keeper.wait(0)
+        assert texts.find("hoard") == []
+    finally:
+        keeper.stop()
 
 
 def test_no_text_is_read_before_a_lull(tmp_path: Path) -> None:
