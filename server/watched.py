@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Final
 
 from ..blob import Ref, SizedRef
@@ -31,6 +32,7 @@ class Watched(Storage):
         self._syncs_all = type(inner).receive_many is Storage.receive_many
         self._unsynced: list[tuple[Ref, bytes | None]] = []
         self._kept_bytes = 0
+        self._syncing: list[Future[None]] = []
 
     def fetch(self, ref: Ref) -> bytes:
         return self.inner.fetch(ref)
@@ -51,14 +53,36 @@ class Watched(Storage):
         return written
 
     def sync(self) -> None:
+        """Return when all that was written before is durable and told, whoever's sync took it.
+
+        Fails with a sync under way: blobs of this one's caller may be among its blobs.
+        """
+        done: Future[None] = Future()
         with self._lock:
             arrived, self._unsynced, self._kept_bytes = self._unsynced, [], 0
+            earlier = list(self._syncing)
+            self._syncing.append(done)
+        untold = arrived
         try:
             self.inner.sync()
-        except BaseException:
-            with self._lock:  # the next sync may succeed: it tells of these, too
-                self._unsynced = [(ref, None) for ref, _ in arrived] + self._unsynced
+            untold = []
+            self._tell(arrived)
+        except BaseException as error:
+            self._end(done, untold)
+            done.set_exception(error)
             raise
+        self._end(done)
+        done.set_result(None)
+        for other in earlier:  # each is done without waiting for later ones
+            other.result()
+
+    def _end(self, done: Future[None], untold: Sequence[tuple[Ref, object]] = ()) -> None:
+        """Forget a sync. untold: what the next one, which may succeed, is to tell of, too."""
+        with self._lock:
+            self._syncing.remove(done)
+            self._unsynced = [(ref, None) for ref, _ in untold] + self._unsynced
+
+    def _tell(self, arrived: Sequence[tuple[Ref, bytes | None]]) -> None:
         for watcher in list(self._watchers):
             watcher(arrived)
         # Listeners are told the ref.
@@ -72,9 +96,7 @@ class Watched(Storage):
             self.sync()
             return received
         received = self.inner.receive_many(batch)
-        for watcher in list(self._watchers):
-            watcher(batch)
-        self.hub.notify(batch)
+        self._tell(batch)
         return received
 
     def stat(self, refs: Iterable[Ref]) -> Iterator[SizedRef]:
