@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import lt
 from pathlib import Path
 from typing import Final, Self
 
@@ -32,6 +33,8 @@ INSERT OR IGNORE INTO meta VALUES ('version', '1');
 _GET: Final = "SELECT v FROM rows WHERE k = CAST(? AS TEXT)"
 _SET: Final = "REPLACE INTO rows (k, v) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))"
 _CHECK: Final = "PRAGMA quick_check(1)"
+_OTHER_TYPES: Final = "SELECT 1 FROM rows NOT INDEXED WHERE typeof(v) != 'text' LIMIT 1"
+_KEYS: Final = "SELECT k FROM rows ORDER BY k"
 _DELETE: Final = "DELETE FROM rows WHERE k = CAST(? AS TEXT)"
 _FIND: Final = "SELECT k, v FROM rows WHERE k >= CAST(? AS TEXT) ORDER BY k"
 _FIND_TO: Final = (
@@ -117,11 +120,19 @@ class SQLiteKeyValue(KeyValue):
             self._writer.execute("DELETE FROM rows")
 
     def verify(self) -> None:
-        """Read all pages, which have no checksums. Raises Corrupt where their form is broken."""
+        """Read all pages, which have no checksums.
+
+        Raises Corrupt where their form is broken, a value is no text, or keys are out of order:
+        what SQLite looks for between such keys it may not find.
+        """
         with self._translated("check"), self._reader() as reader:
             found = [str(row[0], "utf-8", "replace") for row in reader.execute(_CHECK)]
             if found != ["ok"]:
                 raise Corrupt("check", self._file, found[0] if found else "")
+            if reader.execute(_OTHER_TYPES).fetchone() is not None:
+                raise Corrupt("check", self._file, "a value is no text")
+            if not _are_ordered(reader.execute(_KEYS)):
+                raise Corrupt("check", self._file, "keys are out of order")
 
     def close(self) -> None:
         """The last connection to close moves the log into the file and removes it."""
@@ -221,6 +232,19 @@ class SQLiteKeyValue(KeyValue):
             raise ERRORS.get(code, Unavailable)(operation, self._file, str(error)) from error
         except OSError as error:
             raise Unavailable(operation, self._file, error.strerror or "") from error
+
+
+def _are_ordered(cursor: sqlite3.Cursor) -> bool:
+    """Whether one-column rows ascend; damaged ones may also be numbers, or nothing."""
+    before = b""
+    try:
+        while page := [key for (key,) in cursor.fetchmany(_PAGE)]:
+            if not all(map(lt, [before, *page], page)):
+                return False
+            before = page[-1]
+    except TypeError:
+        return False
+    return True
 
 
 class _DiskFull(Unavailable):

@@ -178,3 +178,36 @@ def test_a_find_may_be_ended_by_another_thread(tmp_path: Path) -> None:
         thread.start()
         thread.join(60)
         assert seen == [1999]
+
+
+@pytest.mark.parametrize("value", ["NULL", "x'00'"])
+def test_values_that_are_no_text_are_reported_by_verifying(tmp_path: Path, value: str) -> None:
+    file = many_rows(tmp_path)
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"UPDATE rows SET v = {value} WHERE k = '000700'")
+    connection.close()
+    with SQLiteKeyValue(file) as kv, pytest.raises(Corrupt, match="no text"):
+        kv.verify()
+
+
+@pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 998])
+def test_keys_out_of_order_are_reported_by_verifying(tmp_path: Path, number: int) -> None:
+    file = many_rows(tmp_path)
+    file.write_bytes(file.read_bytes().replace(b"%06d" % number, b"~%05d" % number))
+    with SQLiteKeyValue(file) as kv, pytest.raises(Corrupt, match="out of order"):
+        kv.verify()
+
+
+def test_sound_rows_are_verified(tmp_path: Path) -> None:
+    with SQLiteKeyValue(many_rows(tmp_path)) as kv:
+        kv.verify()
+
+
+def many_rows(folder: Path) -> Path:
+    file = folder / "rows.sqlite"
+    with SQLiteKeyValue(file) as kv:
+        batch = Batch()
+        for number in range(1000):
+            batch.set(b"%06d" % number, b"v")
+        kv.commit(batch)
+    return file

@@ -32,7 +32,10 @@ def is_unchanged(packs: Packs, rows: KeyValue, files: PackFileSystem) -> bool:
 
 def leave(packs: Packs, rows: KeyValue, files: PackFileSystem) -> None:
     """Leave the note. What fails leaves none, and says nothing: the next opening takes longer."""
-    sample = {key.decode(): value.decode() for key, value in islice(rows.find(), _SAMPLE)}
+    sample = {
+        key.decode("ascii", "replace"): value.decode("ascii", "replace")
+        for key, value in islice(rows.find(), _SAMPLE)
+    }
     note = json.dumps({"packs": _lengths(packs), "rows": sample}).encode()
     path = f"{packs.root}/{FILE_NAME}"
     try:

@@ -18,7 +18,7 @@ from . import cleanclose
 from .batchread import read_many
 from .compaction import Compacted, compact
 from .files import PackFileSystem
-from .listing import sized
+from .listing import listed, sized
 from .opening import Opening
 from .packs import Packs
 from .records import Place
@@ -160,10 +160,14 @@ class DiskPacked(Storage):
             yield from sized(self._packs, self._rows, found.items())
 
     def enumerate(self, after: str = "") -> Iterator[SizedRef]:
-        """Rows of packs that are missing, or too short for them, are left out."""
+        """Rows of packs that are missing, or too short for them, are left out.
+
+        Raises Corrupt where the index is out of order.
+        """
         start = after.encode("utf-8", "surrogatepass")
         # The smallest key above `after`: no row is met that would have to be left out again.
-        return sized(self._packs, self._rows, self._rows.find(start + b"\x01" if start else b""))
+        found = self._rows.find(start + b"\x01" if start else b"")
+        return listed(self._packs, self._rows, found, start)
 
     def stream(self, token: str = "") -> Iterator[StreamedBlob]:
         """In the order of the packs; a token is `<pack> <offset of the header>`, as Perkeep's."""
@@ -188,7 +192,7 @@ class DiskPacked(Storage):
 
         Others may write meanwhile.
         """
-        return check(self._packs, self._rows)
+        return check(self._packs, self._rows, self._writer)
 
     def reindex(self) -> Reindexed:
         """Read everything, set the rows that are missing or wrong, mend headers, fill gaps.

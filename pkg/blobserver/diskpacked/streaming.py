@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ...blob import Ref
+from ...blob import Ref, parse_ref
 from ...errors import Invalid, StoreError
 from ...sorted.kv import KeyValue
 from ..storage import StreamedBlob
@@ -80,7 +80,8 @@ def rows_of(packs: Packs, rows: KeyValue, number: int) -> list[tuple[Place, Ref]
     for key, value in rows.find():
         if value.startswith(prefix):
             place = packs.usable(value)
-            if place is not None:
-                found.append((place, Ref.trusted(key.decode())))
+            ref = parse_ref(key.decode("ascii", "replace"))
+            if place is not None and ref is not None:
+                found.append((place, ref))
     found.sort()
     return found

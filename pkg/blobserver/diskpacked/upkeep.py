@@ -28,12 +28,12 @@ class Reindexed(NamedTuple):
 # -- checking -----------------------------------------------------------------------------------
 
 
-def check(packs: Packs, rows: KeyValue) -> Iterator[Damaged]:
+def check(packs: Packs, rows: KeyValue, writer: Writer) -> Iterator[Damaged]:
     """Name what is damaged: first by reading every pack, then by looking at every row."""
     unreadable: list[_Unreadable] = []
     for number in packs.numbers:
         try:
-            yield from _check_pack(packs, rows, number, unreadable)
+            yield from _check_pack(packs, rows, writer, number, unreadable)
         except StoreError as error:
             yield Damaged(None, packs.path(number), error.reason)
     for key, value in rows.find():
@@ -51,18 +51,24 @@ class _Unreadable(NamedTuple):
 
 
 def _check_pack(
-    packs: Packs, rows: KeyValue, number: int, unreadable: list[_Unreadable]
+    packs: Packs, rows: KeyValue, writer: Writer, number: int, unreadable: list[_Unreadable]
 ) -> Iterator[Damaged]:
     """Adds to `unreadable`: the rows that lead there must be read."""
     path = packs.path(number)
+    without_row: list[tuple[Ref, Place]] = []
     for found in Walker(packs.reader(number)).walk():
-        if found.kind is Kind.DAMAGED and _is_only_record(rows, number, found):
+        if found.kind is Kind.LIVE and found.ref is not None:
+            if rows.get(found.ref.encode()) is None:
+                without_row.append((found.ref, Place(number, found.offset, found.size)))
+        elif found.kind is Kind.DAMAGED and _is_only_record(rows, number, found):
             reason = f"the bytes at {found.offset} have another digest"
             yield Damaged(_name(rows, found), path, reason)
         elif found.kind in (Kind.GAP, Kind.TORN):
             unreadable.append(_Unreadable(number, found.begin, found.end))
             reason = f"{found.end - found.begin} unreadable bytes at {found.begin}"
             yield Damaged(_without_row(rows, found.ref), path, reason)
+    for ref, place in writer.without_rows(without_row):
+        yield Damaged(ref, path, f"the index has no row for the record at {place.offset}")
 
 
 def _is_only_record(rows: KeyValue, number: int, found: Stretch) -> bool:
@@ -129,7 +135,7 @@ def reindex(packs: Packs, rows: KeyValue, writer: Writer, files: PackFileSystem)
     for number in packs.numbers:
         mender.mend(number)
     mender.drop_removed()
-    damaged = list(check(packs, rows))
+    damaged = list(check(packs, rows, writer))
     return Reindexed(mender.rows_set, mender.rows_deleted, mender.headers, mender.filled, damaged)
 
 

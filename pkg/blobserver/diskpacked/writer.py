@@ -314,6 +314,20 @@ class Writer:
                     gone.append((ref, place))
             self._overwrite(gone)
 
+    def without_rows(self, records: list[tuple[Ref, Place]]) -> list[tuple[Ref, Place]]:
+        """Which of these records, still there, have no row and wait for none."""
+        if not records:
+            return []
+        with self.alone():
+            found = self._rows.get_many(ref.encode() for ref, _ in records)
+            return [
+                (ref, place)
+                for ref, place in records
+                if found.get(ref.encode()) is None
+                and ref not in self._waiting
+                and self._packs.has_header(ref, place)
+            ]
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """While nobody appends, commits or removes."""
