@@ -1,7 +1,9 @@
 """Replicas that were wiped, damaged or away."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -73,6 +75,48 @@ def test_one_wiped_and_one_with_flipped_bits_are_read_rightly_and_repaired(
     for store in three.stores:
         assert content(store) == BLOBS
     assert three.replica.repair().copies == 0
+
+
+@contextmanager
+def opened(kind: str, folders: list[Path]) -> Iterator[list[Storage]]:
+    with ExitStack() as stack:
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        configured = [(kind, {"path": str(folder)}, lambda _: Memory()) for folder in folders]
+        yield [stack.enter_context(open_storage(*one)) for one in configured]
+
+
+def flip_bits(folder: Path, contents: list[bytes]) -> None:
+    """Change one bit of each of these blobs, in the file where it lies."""
+    files = {file: bytearray(file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
+    for content in contents:
+        (file,) = (file for file, data in files.items() if content in data)
+        files[file][files[file].index(content) + len(content) // 2] ^= 4
+        file.write_bytes(files[file])
+
+
+@pytest.mark.parametrize("is_read_first", [True, False], ids=["read", "unread"])
+@pytest.mark.parametrize("kind", ["localdisk", "diskpacked"])
+def test_a_lost_disk_and_one_with_a_hundredth_of_its_blobs_flipped_are_mended_by_one_repair(
+    kind: str, is_read_first: bool, tmp_path: Path
+) -> None:
+    contents = [b"blob %04d " % number + b"and more" * 20 for number in range(1000)]
+    blobs = {Ref.of(content): content for content in contents}
+    folders = [tmp_path / name for name in "abc"]
+    with opened(kind, folders) as stores, Replica(stores) as replica:
+        replica.receive_many(blobs.items())
+    shutil.rmtree(folders[0])
+    flip_bits(folders[1], random.Random(1).sample(contents, 10))
+    with opened(kind, folders) as stores, Replica(stores) as replica:
+        if is_read_first:
+            assert {ref: replica.fetch(ref) for ref in list(blobs)[::100]}.items() <= blobs.items()
+            assert dict(replica.fetch_many(blobs)) == blobs
+        repaired = replica.repair()
+        assert (repaired.blobs, repaired.damaged) == (1000, ())
+        assert repaired.copies == (0 if is_read_first else 1010)
+    with opened(kind, folders) as stores:
+        for store in stores:
+            assert content(store) == blobs
 
 
 def test_a_read_fills_the_backend_that_lacks_the_blob(three: Three) -> None:
