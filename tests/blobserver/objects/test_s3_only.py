@@ -1,6 +1,7 @@
 """Everything in the bucket: a machine with nothing but configuration and key serves it again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from peatkeep.blobserver.registry import open_storage
 from peatkeep.schema.filewriter import write_file
 from peatkeep.server.checkpoints import KEY
 from tests.blobserver.objects.radosgw import ACCESS_KEY, GROUP, SECRET_KEY, RadosGateway
-from tests.e2e.machine import Machine
-from tests.server.running import RunningServer, high_level, running_server
+from tests.e2e.machine import Machine, Server
+from tests.server.running import AUTH, IDENTITY, RunningServer, high_level, running_server
 from tests.server.stored import ROOT, claim, own_key, put, store_of
 
 pytestmark = GROUP
@@ -72,14 +73,14 @@ def is_whole(server: RunningServer, files: dict[Ref, bytes]) -> None:
     assert len(found["blobs"]) == 1
 
 
-@pytest.mark.parametrize(("packs", "count"), [(False, 1000), (True, 100)])
+@pytest.mark.parametrize("packs", [False, True])
 def test_a_fresh_machine_serves_the_bucket(
-    radosgw: RadosGateway, tmp_path: Path, packs: bool, count: int
+    radosgw: RadosGateway, tmp_path: Path, packs: bool
 ) -> None:
     bucket = radosgw.new_bucket()
     changes = keys(radosgw, bucket, packRelated=packs or None)
     with running_server(tmp_path / "first", **changes) as server:
-        files = fill(server, count)
+        files = fill(server, 100)
         is_whole(server, files)
     # Stored behind the back of the index, as by a machine that crashed before its checkpoint.
     late = b"late"
@@ -95,21 +96,58 @@ def test_a_fresh_machine_serves_the_bucket(
         assert [found.ref for found in index.stat([Ref.of(late)])] == [Ref.of(late)]
 
 
-def test_one_command_brings_a_fresh_machine_back(radosgw: RadosGateway, tmp_path: Path) -> None:
-    bucket = radosgw.new_bucket()
-    with running_server(tmp_path / "first", **keys(radosgw, bucket)) as server:
-        ref = put(store_of(server), b"hello")
-    machine = Machine(tmp_path / "second")
-    values = high_level(machine.home, **keys(radosgw, bucket), listen=machine.listen)
-    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+def write_config(machine: Machine, **values: object) -> Path:
+    """A new machine's folder: the configuration and the key of the owner. Returns the former."""
+    text = "".join(
+        f"{name} = {json.dumps(value)}\n"
+        for name, value in high_level(machine.home, listen=machine.listen, **values).items()
+    )
     config = machine.home / "server.toml"
     config.write_text(text)
     config.chmod(0o600)
-    with machine.serving("up", "--config", str(config)) as running:
+    return config
+
+
+def as_owner(machine: Machine, running: Server) -> dict[str, str]:
+    """The environment of the programs."""
+    return {
+        "PK_DISABLE_CLIENT_CONFIG_FILE": "1",
+        "PK_SERVER": running.url,
+        "PK_AUTH": AUTH,
+        "PK_SECRET_RING": str(machine.home / "identity-secring.gpg"),
+        "PK_KEYID": IDENTITY["key_id"],
+    }
+
+
+def test_one_command_brings_a_thousand_files_back_to_a_fresh_machine(
+    radosgw: RadosGateway, tmp_path: Path
+) -> None:
+    values = keys(radosgw, radosgw.new_bucket())
+    contents = {f"{n}.txt": b"content of file %d\n" % n * (1 + n % 50) for n in range(1000)}
+    lost = Machine(tmp_path / "lost")
+    config = write_config(lost, **values)
+    (lost.home / "tree").mkdir()
+    for name, content in contents.items():
+        (lost.home / "tree" / name).write_bytes(content)
+    with lost.serving("up", "--config", str(config)) as running:
+        words = ["-permanode", "-tag", "kept", "tree"]
+        put = lost.run("pk-put", "file", *words, environ=as_owner(lost, running))
+    root = put.out.split()[0]
+    shutil.rmtree(lost.home)
+    fresh = Machine(tmp_path / "fresh")
+    config = write_config(fresh, **values)
+    with fresh.serving("up", "--config", str(config)) as running:
         assert "rows of the index from s3://" in running.log.read_text()
         assert SECRET_KEY not in running.log.read_text()
-        found = RunningServer(running.url, "", tmp_path, config, None)  # type: ignore[arg-type]
-        assert found.ask("GET", f"{ROOT}camli/{ref}").body == b"hello"
+        fresh.run("pk-get", "-o", "out", root, environ=as_owner(fresh, running))
+        back = {file.name: file.read_bytes() for file in (fresh.home / "out/tree").iterdir()}
+        assert back == contents
+        server = RunningServer(running.url, "", tmp_path, config, None)  # type: ignore[arg-type]
+        directory = server.ask("GET", f"{ROOT}camli/{root}").json
+        members = server.ask("GET", f"{ROOT}camli/{directory['entries']}").json["members"]
+        query = json.dumps({"blobrefs": members}).encode()
+        meta = server.ask("POST", "/my-search/camli/search/describe", query).json["meta"]
+        is_whole(server, {ref: contents[meta[ref]["file"]["fileName"]] for ref in members})
 
 
 def test_a_damaged_checkpoint_costs_time_only(radosgw: RadosGateway, tmp_path: Path) -> None:
