@@ -41,7 +41,8 @@ BROKEN_PIPE_EXIT: Final = 141
 
 COLLECTED_AT: Final = 50_000
 """New objects after which Python looks for cycles of them. Its own number, 700, costs a twentieth
-of the time of what handles many blobs, none of which is in a cycle."""
+of the time of what handles many blobs, none of which is in a cycle. Not for the server: there
+cycles keep bodies of requests, and ten gigabytes in one file took it 20 MB more."""
 
 # -- errors ----------------------------------------------------------------------------------------
 
@@ -423,7 +424,8 @@ def run(command: click.Command, program: Program, words: Sequence[str] | None = 
     words: the command line without the program's name; by default that of this process.
     A command returns None, or an exit code of its own. Whatever it raises is told by OUTCOMES.
     """
-    gc.set_threshold(COLLECTED_AT)
+    if program is not PEATKEEPD:
+        gc.set_threshold(COLLECTED_AT)
     session = Session(program)
     try:
         exit_code = _invoke(command, session, list(sys.argv[1:] if words is None else words))

@@ -15,7 +15,7 @@ from .times import parse_time
 _OBJECT_BEGINS: Final = re.compile(rb"[ \t\r\n]*\{")
 
 _KEPT: Final = 1024
-_KEPT_BYTES: Final = 4096
+_KEPT_BYTES: Final = 1024
 """What was read last of blobs up to this size is kept: a blob that arrives is read by who decides
 where it goes, and then by the index."""
 
