@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import Unavailable
+from ..schema.filereader import zeros
 from ..schema.node import MAX_HOLES, Extent, NodeStat
 
 PIECE_BYTES: Final = 512 * 1024
 """What is read at once. The allocator gives longer pieces back to the system each time, and to get
 them anew costs as much as to read them."""
 
-_ZEROS: Final = bytes(1024 * 1024)
 _BLOCK_BYTES: Final = 512  # the unit of st_blocks
 
 
@@ -150,7 +150,7 @@ def read_pieces(descriptor: int, path: bytes, stat: os.stat_result) -> Iterator[
     areas = _extents(descriptor, size, is_hole=False) if is_sparse else iter([(0, size)])
     place = 0
     for start, end in areas:
-        yield from _zeros(start - place)
+        yield from zeros(start - place)
         place = start
         while place < end:
             piece = os.pread(descriptor, min(PIECE_BYTES, end - place), place)
@@ -160,7 +160,7 @@ def read_pieces(descriptor: int, path: bytes, stat: os.stat_result) -> Iterator[
             place += len(piece)
     if place < size and os.fstat(descriptor).st_size < size:
         raise _shrunk(path, stat)
-    yield from _zeros(size - place)
+    yield from zeros(size - place)
 
 
 def read_whole(descriptor: int, path: bytes, stat: os.stat_result) -> bytes:
@@ -174,11 +174,6 @@ def read_whole(descriptor: int, path: bytes, stat: os.stat_result) -> bytes:
 def _shrunk(path: bytes, stat: os.stat_result) -> ChangedError:
     reason = f"it became shorter than {stat.st_size} bytes while it was read"
     return ChangedError("read", os.fsdecode(path), reason)
-
-
-def _zeros(length: int) -> Iterator[bytes]:
-    for done in range(0, length, len(_ZEROS)):
-        yield _ZEROS[: length - done]
 
 
 class FileSource:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from .answers import HttpError, json_answer
 from .auth import Right, basic_credentials
 from .forms import is_true
-from .pages import commands, framed
+from .pages import USUAL, commands, framed
 from .routes import ANY, READ, Route
 from .world import World
 
@@ -39,10 +39,7 @@ class Help:
             return json_answer(self.client_config(request))
         usual = commands(
             ("Set a client up", "pk-put -server URL init -userpass NAME:PASSWORD"),
-            ("Back up a folder", "pk-put file --permanode --tag=NAME DIR"),
-            ("See what is there", "pk list"),
-            ("Find something", "pk search 'tag:NAME'"),
-            ("Get it back", "pk-get -o OUT REF"),
+            *USUAL,
             ("Give somebody a link", "pk-put share --transitive REF"),
             ("Check every blob", "pk verify"),
             ("Learn what can be done", "pk --help"),

@@ -35,6 +35,15 @@ def framed(world: World, title: str, body: str) -> Response:
     )
 
 
+USUAL: Final = (
+    ("Store a file or folder", "pk-put file --permanode --tag=NAME PATH"),
+    ("See what is there", "pk list"),
+    ("Find something", "pk search 'tag:NAME'"),
+    ("Get it back", "pk-get -o OUT REF"),
+)
+"""What everybody does, for `commands`."""
+
+
 def commands(*lines: tuple[str, str]) -> str:
     """A table: what somebody wants, and the command that does it."""
     rows = "".join(

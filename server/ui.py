@@ -18,7 +18,7 @@ from .auth import Right
 from .discovery import Discovery, asks_discovery
 from .download import Downloads
 from .forms import form_of
-from .pages import commands, framed
+from .pages import USUAL, commands, framed
 from .routes import ANY, POST, READ, Route
 from .uploadhelper import UploadHelper
 from .world import World
@@ -31,12 +31,7 @@ _STATIC = re.compile(r".*\.(html|js|css|png|jpg|gif|svg)")
 
 _FRONT = (
     "<p>The web app is not part of this version. These commands do what it will do:</p>"
-    + commands(
-        ("Store a file or folder", "pk-put file --permanode --tag=NAME PATH"),
-        ("See what is there", "pk list"),
-        ("Find something", "pk search 'tag:NAME'"),
-        ("Get it back", "pk-get -o OUT REF"),
-    )
+    + commands(*USUAL)
 )
 
 

@@ -117,11 +117,13 @@ class _Content:
     def _single_blob(self) -> tuple[Ref, bytes] | None:
         """The one blob that the content is, whose name is that of the content; most files."""
         parts = self._schema.parts
-        ref = parts[0].blob_ref if len(parts) == 1 else None
-        if ref is None or parts[0].bytes_ref is not None or not ref.startswith("sha224-"):
+        if len(parts) != 1 or parts[0].offset or parts[0].bytes_ref is not None:
+            return None
+        ref = parts[0].blob_ref
+        if ref is None or not ref.startswith("sha224-"):
             return None
         data = self._blobs.fetch(ref)
-        return (ref, data) if not parts[0].offset and len(data) == self.size else None
+        return (ref, data) if len(data) == self.size else None
 
     def _pieces(self, leaves: Iterable[Leaf]) -> Iterator[bytes]:
         holes = 0

@@ -108,7 +108,8 @@ def fitted_snapshot(snapshot: Snapshot) -> tuple[Snapshot, bytes]:
     value = encode(snapshot)
     if len(value) <= MAX_VALUE_SIZE:
         return snapshot, value
-    return snapshot.cut(), encode(snapshot.cut())
+    shorter = snapshot.cut()
+    return shorter, encode(shorter)
 
 
 def encode(snapshot: Snapshot) -> bytes:

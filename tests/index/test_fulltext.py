@@ -165,28 +165,17 @@ def test_a_text_without_words_is_refused(expression: str) -> None:
     assert answer_query(World().index, body, 0).status == 500
 
 
-def test_no_text_is_read_while_blobs_are_given_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lull_s", "given_out_at"), [(3600, -math.inf), (0, math.inf)], ids=["indexed", "given out"]
+)
+def test_no_text_is_read_before_a_lull(tmp_path: Path, lull_s: float, given_out_at: float) -> None:
     world, used_at = World(), [-math.inf]
     texts = FullText(tmp_path / "texts")
-    keeper = TextKeeper(world.index, texts, lambda: used_at[0], lull_s=0, patience_s=3600)
+    keeper = TextKeeper(world.index, texts, lambda: used_at[0], lull_s=lull_s, patience_s=3600)
     keeper.start()
     try:
         assert keeper.wait(GUARD_S)
-        used_at[0] = math.inf
-        chunk = blob(b"deep in the bog lies a hoard")
-        world.add([chunk, file([part(chunk)], "bog.txt")])
-        assert not keeper.wait(0)
-        assert texts.find("hoard") == []
-    finally:
-        keeper.stop()
-
-
-def test_no_text_is_read_before_a_lull(tmp_path: Path) -> None:
-    world, texts = World(), FullText(tmp_path / "texts")
-    keeper = TextKeeper(world.index, texts, lull_s=3600, patience_s=3600)
-    keeper.start()
-    try:
-        assert keeper.wait(GUARD_S)
+        used_at[0] = given_out_at
         chunk = blob(b"deep in the bog lies a hoard")
         world.add([chunk, file([part(chunk)], "bog.txt")])
         assert not keeper.wait(0)
