@@ -7,9 +7,10 @@ from collections.abc import Callable
 class GroupCommit:
     """Turns many concurrent calls of `sync` into few calls of `commit`.
 
-    Callers say `wrote` after their write is in place, then `sync`. One of them leads: it commits
-    all that was written so far. Those who wait meanwhile find their work done, or one of them
-    leads the next commit.
+    Callers say `wrote` after their write is in place, then `sync`. Who finds that another has
+    written the same, and leaves it to them, says so too: else their `sync` could return before
+    the other has said it. One of them leads: it commits all that was written so far. Those who
+    wait meanwhile find their work done, or one of them leads the next commit.
 
     commit: makes durable everything written before it is called; what it raises goes to the
     leader, and the next caller tries again. Never called by two threads at once.

@@ -24,9 +24,13 @@ from tests.waiting import GUARD_S
 
 WRITERS = 4
 PLANTED_NAME = "acknowledges-early"
-PLANTED_KILLS = 2
+MOST_PLANTED_KILLS = 20
+"""A kill may fall between two batches: it goes on until one does not."""
+
 LONGEST_S = 0.5
 IN_FLIGHT_SHARE = 0.8
+MOST_KILLS = 3
+"""So many times as many kills as were asked for at most to have that share under way."""
 
 
 def write(store_name: str, seed: int, folder: Path) -> None:
@@ -89,16 +93,19 @@ def look(store_name: str, folder: Path, acknowledged: list[str]) -> list[str]:
 
 
 def campaign(
-    folder: Path, seed: int, store_name: str, kills: int, seconds: float
+    folder: Path, seed: int, store_name: str, kills: int, seconds: float, until_bad: bool = False
 ) -> tuple[int, int, int, list[str]]:
     """Kills, of these with a batch under way, blobs acknowledged, and what went wrong.
 
-    The store grows from kill to kill, and only what is new is looked at each time.
+    The store grows from kill to kill, and only what is new is looked at each time. There are more
+    kills where too few fell into a batch. until_bad: end with the first that shows something.
     """
     began = time.monotonic()
     count = in_flight = total = 0
     problems: list[str] = []
-    while count < kills and (not count or time.monotonic() - began < seconds):
+    while (count < kills or in_flight < IN_FLIGHT_SHARE * count) and count < MOST_KILLS * kills:
+        if (count and time.monotonic() - began > seconds) or (until_bad and problems):
+            break
         place = folder / f"{count // 10}"
         acknowledged, under_way = kill_once(store_name, seed + count, place)
         try:
@@ -118,7 +125,9 @@ def run(
     """Kill so many times, or for so many seconds; and try the planted bug."""
     assert store_name in STORES or store_name in PLANTED
     count, in_flight, total, problems = campaign(folder / "ours", seed, store_name, kills, seconds)
-    planted = campaign(folder / "planted", seed, PLANTED_NAME, PLANTED_KILLS, math.inf)
+    planted = campaign(
+        folder / "planted", seed, PLANTED_NAME, MOST_PLANTED_KILLS, math.inf, until_bad=True
+    )
     if in_flight < IN_FLIGHT_SHARE * count:
         problems.append(f"only {in_flight} of {count} kills fell into a batch")
     notes = f"in_flight={in_flight} acknowledged={total}"

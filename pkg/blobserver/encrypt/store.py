@@ -182,6 +182,7 @@ class Encrypt(Storage):
         if wanted:
             self._blobs.write_many(list(seal()))
             self._take(places)
+        self._group.wrote()
         return [SizedRef(ref, len(data)) for ref, data in batch]
 
     def sync(self) -> None:
@@ -391,7 +392,6 @@ class Encrypt(Storage):
         doubles = [
             place.sealed for ref, place in places.items() if not self._unsynced.add([(ref, place)])
         ]
-        self._group.wrote()
         if doubles:
             try:
                 self._blobs.remove(doubles)
