@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from ..errors import ConfigError
+from .forms import query_of
 from .peers import LocalPeers
 
 
@@ -74,7 +75,7 @@ def sent_token(request: Request) -> str:
     if match is not None:
         return match[1]
     if request.method == "GET" and request.headers.get("upgrade") == "websocket":
-        return request.query_params.get("authtoken", "")
+        return query_of(request).get("authtoken", "")
     return ""
 
 

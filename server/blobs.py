@@ -20,7 +20,7 @@ from .answers import HttpError, bad_request, joined, raw_json, resumed, sized_js
 from .auth import Right
 from .bridge import Bridge
 from .encoding import compressed, takes_zstd
-from .forms import Form, body_of, drain, form_of, whole_number
+from .forms import Form, body_of, drain, form_of, query_of, whole_number
 from .getting import malformed_url, ref_in_path, serve_blob
 from .routes import ANY, POST, PUT, READ, Route
 from .uploads import Uploads
@@ -108,7 +108,7 @@ class Blobs:
         return await self._bridge.call(lambda: list(self._storage.stat(refs))) if refs else []
 
     async def enumerate(self, request: Request) -> Response:
-        query = request.query_params
+        query = query_of(request)
         after = query.get("after", "")
         limit = page_limit(query.get("limit", ""))
         wait_s = whole_number(query.get("maxwaitsec", ""), 0)
@@ -156,8 +156,8 @@ class Blobs:
 
     async def tar(self, request: Request) -> Response:
         """All blobs, in the store's order (pkg/blobserver/tarstream.py)."""
-        token = request.query_params.get("token", "")
-        limit_bytes = whole_number(request.query_params.get("limit", ""), 0)
+        query = query_of(request)
+        token, limit_bytes = query.get("token", ""), whole_number(query.get("limit", ""), 0)
         headers = {"Content-Type": tarstream.MEDIA_TYPE, "X-Content-Type-Options": "nosniff"}
         if request.method == "HEAD":
             return Response(headers=headers)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from ..errors import StoreError
 from ..schema.times import format_time
 from .answers import JSON, json_text, typed
+from .forms import query_of
 from .stream import WORD as STREAM
 from .topology import INDEX
 from .world import World
@@ -28,8 +29,7 @@ _GO_NAMES = {"storage-memory": "*memory.Storage"}
 def asks_discovery(request: Request) -> bool:
     """Whether the client wants this document: the exact Accept header, or the query."""
     return (
-        request.headers.get("accept") == ACCEPT
-        or request.query_params.get("camli.mode") == "config"
+        request.headers.get("accept") == ACCEPT or query_of(request).get("camli.mode") == "config"
     )
 
 
@@ -131,8 +131,8 @@ class Discovery:
 def _wrapped(text: str, request: Request) -> str:
     """The document, as a call or an assignment where the query asks for one."""
     document = text.removesuffix("\n")
-    callback = request.query_params.get("cb", "")
-    variable = request.query_params.get("var", "")
+    query = query_of(request)
+    callback, variable = query.get("cb", ""), query.get("var", "")
     if _IDENTIFIER.fullmatch(callback):
         return f"{callback}({document});\n"
     if _IDENTIFIER.fullmatch(variable):

@@ -18,7 +18,7 @@ from ..schema.filereader import FileReader
 from .answers import HttpError
 from .bridge import Bridge
 from .files import content_type, missing_chunk, open_file, pages
-from .forms import is_true
+from .forms import is_true, query_of
 from .getting import bad_range
 from .ranges import BadRange, ByteRanges, Span, byte_ranges, spans
 
@@ -45,10 +45,11 @@ class Downloads:
         if "if-modified-since" in request.headers:
             # A ref always has the same content, so any copy of it is good.
             return Response(status_code=304)
-        inline = inline or is_true(request.query_params.get("inline", ""))
+        query = query_of(request)
+        inline = inline or is_true(query.get("inline", ""))
         reader = await self._bridge.call(open_file, self._storage, ref)
         headers = file_headers(reader, ref, inline=inline)
-        verify = request.query_params.get("verifycontents")
+        verify = query.get("verifycontents")
         if request.method == "HEAD" and verify is not None:
             return await self._verified(reader, verify, headers)
         try:

@@ -16,6 +16,7 @@ from ..blobserver.storage import Storage
 from ..schema.filereader import FileReader, Leaf
 from .answers import JSON, bad_request, joined, resumed
 from .bridge import Bridge
+from .forms import query_of
 
 PAGE_BYTES: Final = 256 * 1024
 
@@ -24,7 +25,7 @@ _NUMBER: Final = re.compile(r"\d{1,19}", re.ASCII)
 
 def number(request: Request, name: str) -> int | None:
     """A parameter of the query; None where it is absent. 400 for what is no number."""
-    text = request.query_params.get(name, "")
+    text = query_of(request).get(name, "")
     if not text:
         return None
     if not _NUMBER.fullmatch(text):

@@ -18,7 +18,7 @@ DRAIN_BYTES: Final = 64 * 1024 * 1024
 
 
 class Form(dict[str, str]):
-    """Fields by name; of a repeated one the first, those of the body before those of the URL."""
+    """Fields by name; of a repeated one the first."""
 
 
 async def body_of(request: Request, limit: int = FORM_BYTES) -> bytes:
@@ -52,18 +52,29 @@ def content_type(request: Request) -> tuple[str, Mapping[str, str]]:
     return kind.lower(), options
 
 
+def query_pairs(request: Request) -> list[tuple[str, str]]:
+    """The parameters of the URL, in order. HttpError 400 for too many."""
+    return _pairs(request.scope["query_string"].decode("utf-8", "replace"))
+
+
+def query_of(request: Request) -> Form:
+    """The parameters of the URL. HttpError 400 for too many."""
+    return _first(query_pairs(request))
+
+
 async def form_of(request: Request, *, multipart_too: bool = True) -> Form:
-    """Query and body fields. A body of another type has none; a broken one is 400."""
-    form = Form()
+    """Query and body fields. A body of another type has none; a broken one is 400.
+
+    Fields of an urlencoded body count before those of the URL, parts of a multipart one after them.
+    """
+    pairs = query_pairs(request)
     kind, options = content_type(request)
     if request.method in ("POST", "PUT", "PATCH"):
         if kind == "application/x-www-form-urlencoded":
-            text = (await body_of(request)).decode("utf-8", "replace")
-            _add(form, _pairs(text))
+            pairs = _pairs((await body_of(request)).decode("utf-8", "replace")) + pairs
         elif kind == "multipart/form-data" and multipart_too:
-            _add(form, _parts(await body_of(request), options.get("boundary", "")))
-    _add(form, _pairs(request.scope["query_string"].decode("ascii", "replace")))
-    return form
+            pairs += _parts(await body_of(request), options.get("boundary", ""))
+    return _first(pairs)
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -73,23 +84,24 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         raise HttpError(400, f"more than {FORM_FIELDS} form fields", html=True) from None
 
 
-def _add(form: Form, pairs: list[tuple[str, str]]) -> None:
-    for name, value in pairs:
-        form.setdefault(name, value)
+def _first(pairs: list[tuple[str, str]]) -> Form:
+    return Form(reversed(pairs))
 
 
 def _parts(body: bytes, boundary: str) -> list[tuple[str, str]]:
     if not boundary:
         raise HttpError(400, "the multipart body has no boundary", html=True)
+    """The fields of a multipart form; files are none."""
     pairs: list[tuple[str, str]] = []
     name, value = "", bytearray()
     try:
         with multipart.PushMultipartParser(boundary, max_segment_count=FORM_FIELDS) as parser:
             for event in parser.parse(body):
                 if event is None:
-                    pairs.append((name, value.decode("utf-8", "replace")))
+                    if name:
+                        pairs.append((name, value.decode("utf-8", "replace")))
                 elif isinstance(event, multipart.MultipartSegment):
-                    name, value = event.name or "", bytearray()
+                    name, value = "" if event.filename else event.name or "", bytearray()
                 else:
                     value += event
     except multipart.MultipartError as error:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from .answers import HttpError, json_answer
 from .auth import Right, basic_credentials
-from .forms import is_true
+from .forms import is_true, query_of
 from .pages import USUAL, commands, framed
 from .routes import ANY, READ, Route
 from .world import World
@@ -35,7 +35,7 @@ class Help:
         )
 
     async def show(self, request: Request) -> Response:
-        if is_true(request.query_params.get("clientConfig", "")):
+        if is_true(query_of(request).get("clientConfig", "")):
             return json_answer(self.client_config(request))
         usual = commands(
             ("Set a client up", "pk-put -server URL init -userpass NAME:PASSWORD"),

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,13 +12,12 @@ from ..search.endpoint import answer as answer_search
 from .answers import HttpError, json_answer, json_error
 from .auth import Right
 from .bridge import Bridge
-from .forms import body_of
+from .forms import body_of, query_pairs
 from .livesearch import LiveSearches
 from .routes import ANY, GET, Route
 from .sockets import NO_HANDSHAKE, VERSION_HEADER
 
 BODY_BYTES: Final = 1024 * 1024
-MAX_PARAMETERS: Final = 2000
 
 FOREIGN: Final = HttpError(403, f"Forbidden\n{NO_HANDSHAKE}", headers=VERSION_HEADER)
 
@@ -55,13 +53,9 @@ class Search:
         name = path.removeprefix("camli/search/")
         body = await body_of(request, BODY_BYTES) if request.method == "POST" else b""
         try:
-            pairs = parse_qsl(
-                request.scope["query_string"].decode("utf-8", "replace"),
-                keep_blank_values=True,
-                max_num_fields=MAX_PARAMETERS,
-            )
-        except ValueError:
-            return json_error(f"more than {MAX_PARAMETERS} parameters", 400)
+            pairs = query_pairs(request)
+        except HttpError as error:
+            return json_error(error.message, error.status)
         found = await self._bridge.call(
             answer_search, self._index, request.method, name, pairs, body, time.time_ns()
         )

@@ -16,7 +16,7 @@ from .answers import HttpError, bad_request, http_error, unauthorized
 from .auth import Right
 from .bridge import Bridge
 from .download import Downloads
-from .forms import is_true
+from .forms import is_true, query_of
 from .getting import serve_blob
 from .routes import ANY, READ, Route
 
@@ -77,12 +77,13 @@ class Share:
 
     async def _allowed(self, request: Request, ref: Ref) -> Response | None:
         """The blob or file; None when it is not shared so. HttpError for a malformed chain."""
-        via = request.query_params.get("via", "")
+        query = query_of(request)
+        via = query.get("via", "")
         chain = [parse_ref(text) for text in via.split(",")] if via else []
         known = [link for link in chain if link is not None]
         if len(known) != len(chain):
             raise bad_request("via is no list of refs")
-        assemble = is_true(request.query_params.get("assemble", ""))
+        assemble = is_true(query.get("assemble", ""))
         decision = await self._bridge.call(
             authorise,
             [*known, ref],

@@ -17,7 +17,7 @@ from .answers import HttpError, json_answer, plain
 from .auth import Right
 from .discovery import Discovery, asks_discovery
 from .download import Downloads
-from .forms import form_of
+from .forms import form_of, query_of
 from .pages import USUAL, commands, framed
 from .routes import ANY, POST, READ, Route
 from .uploadhelper import UploadHelper
@@ -36,7 +36,7 @@ _FRONT = (
 
 
 def uploads_by_form(request: Request) -> bool:
-    return request.query_params.get("camli.mode") == "uploadhelper"
+    return query_of(request).get("camli.mode") == "uploadhelper"
 
 
 class Ui:
@@ -107,7 +107,7 @@ class Ui:
     async def front(self, request: Request) -> Response:
         """The page of the app; other paths are its files, of which there are none yet."""
         below = request.scope["path"].removeprefix(self._prefix)
-        if (below == "" and "b" not in request.query_params) or parse_ref(below) is not None:
+        if (below == "" and "b" not in query_of(request)) or parse_ref(below) is not None:
             answer = framed(self._world, "peatkeep", _FRONT)
             answer.headers["Accept-Ranges"] = "bytes"
             return answer
