@@ -102,7 +102,7 @@ def range_counts(headers: Mapping[str, str], last_modified: str) -> bool:
 def _date(text: str | None) -> datetime | None:
     try:
         return parsedate_to_datetime(text) if text else None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -94,6 +94,8 @@ BEFORE, AFTER = "Thu, 10 Jun 2010 23:42:14 GMT", "Fri, 11 Jun 2010 00:00:00 GMT"
         ({"if-modified-since": BEFORE}, None),
         ({"if-modified-since": "yesterday"}, None),
         ({"if-modified-since": ""}, None),
+        ({"if-modified-since": f"Mon, 01 Jan {10**20} 00:00:00 GMT"}, None),
+        ({"if-modified-since": f"Mon, 01 Jan 2020 00:00:00 +{10**20}"}, None),
         ({"if-none-match": "*"}, 304),
         ({"if-none-match": '"x"'}, None),
         ({"if-none-match": '"x"', "if-modified-since": BLOB_DATE}, None),
