@@ -86,7 +86,7 @@ class LocalClient(Client):
 
 
 def local_client(environ: Mapping[str, str], folder: str, secret_ring: str = "") -> LocalClient:
-    """A client that stores in a folder, laid out as a server's; `discard` keeps nothing.
+    """A client that stores in a folder, a new one in packs; `discard` keeps nothing.
 
     Without a configuration file nothing is left out, and nothing can be signed.
     """
@@ -97,8 +97,8 @@ def local_client(environ: Mapping[str, str], folder: str, secret_ring: str = "")
         config = config.with_secret_ring(Path(secret_ring))
     if folder == DISCARD:
         return LocalClient(Nowhere(), config, environ)
-    from ..blobserver.localdisk import LocalDisk
+    from ..blobserver.folder import open_folder
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    return LocalClient(LocalDisk(path), config, environ)
+    return LocalClient(open_folder(path, packs_if_new=True), config, environ)

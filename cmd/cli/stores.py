@@ -27,17 +27,17 @@ def open_place(
     session: Session, text: str = "", *, create: bool = False, insecure: bool = False
 ) -> Place:
     """Open the store that `text` names: a URL (its path is the prefix), an alias, or a folder
-    of loose blobs; empty means the default server.
+    of loose or packed blobs; empty means the default server.
 
     create: make the folder if it is not there. Raises ConfigError, and what the server says.
     """
     if is_local(text):
-        from ..blobserver.localdisk import LocalDisk
+        from ..blobserver.folder import open_folder
 
         folder = Path(text)
         if create:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Place(LocalDisk(folder), None, text)
+        return Place(open_folder(folder), None, text)
     connection = Connection(session, text, insecure=insecure)
     storage = connection.storage()
     return Place(storage, connection, str(storage))
