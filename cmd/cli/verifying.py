@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_chec
 import click
 
 from ..blob import Ref
+from ..blobserver.localdisk import LocalDisk
 from ..blobserver.receive import receive
 from ..blobserver.storage import Storage
 from ..errors import ConfigError, Corrupt, NotFound, StoreError
@@ -59,6 +60,8 @@ def verify(session: Session, store: str, source: str | None, config: str | None)
     place = open_place(session, store)
     spare = open_place(session, source).storage if source else None
     checked = read_all(session.output, place.storage, spare)
+    if isinstance(place.storage, LocalDisk):
+        checked = with_misplaced(session.output, place.storage, checked)
     session.output.summary |= checked._asdict()
     session.output.result(
         f"{checked.blobs} blobs are sound, {checked.damaged} damaged, {checked.repaired} repaired",
@@ -109,6 +112,15 @@ def verify_configured(session: Session, config: str, wanted: str) -> None:
                 damaged = read_all(session.output, store, None).damaged
             text = f"{prefix}: {damaged} damaged" if damaged else f"{prefix}: sound"
             session.output.result(text, prefix=prefix, damaged=damaged)
+
+
+def with_misplaced(output: Output, store: LocalDisk, checked: Checked) -> Checked:
+    """Tell of blobs in wrong folders too; they count as damaged, for nobody gets them."""
+    count = 0
+    for ref, text in store.misplaced():
+        output.problem(Corrupt("verify", ref, text))
+        count += 1
+    return checked._replace(damaged=checked.damaged + count)
 
 
 def tell_findings(output: Output, prefix: str, store: Checking) -> int:

@@ -4,17 +4,24 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from ..blob import MAX_BLOB_SIZE, Ref, SizedRef
 from ..errors import ConfigError, Corrupt, NotFound, Unavailable
 from ..sorted.options import Options
 from .filesystem import FileSystem, translate
 from .generation import open_generation, renew_generation
-from .loose import path_of, walk
+from .loose import path_of, strays, walk
 from .loosewriter import LooseWriter
 from .storage import Generation, Storage, check_range
 from .verified import Identity, Verified
+
+
+class Damaged(NamedTuple):
+    """What `check` found: a blob that is not served, and why."""
+
+    ref: Ref
+    reason: str
 
 
 class LocalDisk(Storage):
@@ -119,6 +126,44 @@ class LocalDisk(Storage):
 
     def reset_generation(self) -> None:
         self._generation = renew_generation(self._root, self._files)
+
+    def check(self) -> Iterator[Damaged]:
+        """Read everything, and name each blob that is damaged, unreadable or misplaced."""
+        for ref, _ in self.enumerate():
+            try:
+                self.fetch(ref)
+            except NotFound:
+                continue  # removed since it was listed
+            except (Corrupt, Unavailable) as error:
+                yield Damaged(ref, error.reason)
+        yield from self.misplaced()
+
+    def misplaced(self) -> Iterator[Damaged]:
+        """Name blobs that are not served, but lie whole where nothing looks for them."""
+        for ref, name in strays(self._root, self._files):
+            path = f"{self._root}/{name}"
+            if not self._is_served(ref) and self._holds(path, ref):
+                place = path_of(self._root, ref)
+                yield Damaged(ref, f"misplaced, but whole: move {path} to {place}")
+
+    def _is_served(self, ref: Ref) -> bool:
+        try:
+            self.fetch(ref)
+        except (NotFound, Corrupt, Unavailable):
+            return False
+        return True
+
+    def _holds(self, path: str, ref: Ref) -> bool:
+        try:
+            descriptor = self._files.open_read(path)
+        except OSError:
+            return False
+        try:
+            return ref.matches(self._files.read_all(descriptor, MAX_BLOB_SIZE + 1))
+        except OSError:
+            return False
+        finally:
+            self._files.close(descriptor)
 
     def close(self) -> None:
         """Blobs written but not synced are dropped."""

@@ -12,6 +12,9 @@ RESERVED: Final = frozenset({"partition", "cache", "packed"})
 
 SUFFIX: Final = ".dat"
 
+DEEPEST: Final = 6
+"""Levels of folders in which strays are looked for."""
+
 
 def folder_of(ref: Ref) -> str:
     """The folder of a blob, relative to the root: `sha224/ea/09`; short digests are padded."""
@@ -73,6 +76,25 @@ def _blobs(root: str, folder: str, after: str, files: FileSystem) -> Iterator[Si
             raise translate(error, "stat", path) from error
         if stat.S_ISREG(status.st_mode):
             yield SizedRef(ref, status.st_size)
+
+
+def strays(root: str, files: FileSystem) -> Iterator[tuple[Ref, str]]:
+    """Yield the files that are named like blobs but lie where `folder_of` does not put them.
+
+    In the order of their paths, below the root. Raises Unavailable, as `walk` does.
+    """
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        inner = []
+        for name in sorted(_names(f"{root}/{folder}", files)):
+            ref = parse_ref(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
+            if ref is not None and folder_of(ref) != folder:
+                yield ref, f"{folder}/{name}".lstrip("/")
+            elif ref is None and "." not in name and (folder or name not in RESERVED):
+                inner.append(f"{folder}/{name}".lstrip("/"))
+        if folder.count("/") < DEEPEST:  # not without end where a link leads back up
+            folders += reversed(inner)
 
 
 def _names(path: str, files: FileSystem) -> list[str]:

@@ -278,3 +278,28 @@ def test_an_empty_generation_file_is_the_empty_token(tmp_path: Path) -> None:
         generation = store.generation()
     assert generation is not None
     assert generation.token == ""
+
+
+# -- the check ----------------------------------------------------------------------------------
+
+
+def test_the_check_names_what_is_damaged_unreadable_or_misplaced(tmp_path: Path) -> None:
+    blobs = {Ref.of(data): data for data in (b"damaged", b"misplaced", b"both", b"sound", b"cut")}
+    with LocalDisk(tmp_path) as store:
+        store.receive_many(blobs.items())
+        damaged, misplaced, both, sound, cut = blobs
+        (tmp_path / file_of(damaged)).write_bytes(b"damagee")
+        (tmp_path / "sha224" / "old" / "er").mkdir(parents=True)
+        os.rename(tmp_path / file_of(misplaced), tmp_path / f"sha224/old/er/{misplaced}.dat")
+        os.rename(tmp_path / file_of(both), tmp_path / f"{both}.dat")
+        (tmp_path / file_of(both)).write_bytes(b"bath")
+        for harmless in (f"{sound}.dat", f"sha224/{cut}.dat", f"cache/{misplaced}.dat"):
+            (tmp_path / harmless).parent.mkdir(exist_ok=True)
+            (tmp_path / harmless).write_bytes(b"cu")
+        (tmp_path / "up").symlink_to(tmp_path)
+        found = list(store.check())
+        assert {ref for ref, _ in found} == {damaged, misplaced, both}
+        words = next(reason for ref, reason in found if ref == misplaced)
+        assert words.endswith(f"{misplaced}.dat to {tmp_path / file_of(misplaced)}")
+        store.receive_many(blobs.items())
+        assert list(store.check()) == []

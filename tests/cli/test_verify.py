@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from peatkeep.blob import Ref
+from peatkeep.blobserver.folder import open_folder
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.receive import receive_many
 from tests.server.running import RunningServer, running_server
@@ -56,6 +57,28 @@ def test_a_damaged_blob_is_named_and_the_others_are_read(tmp_path: Path) -> None
     last = json.loads(ran.lines[-1])
     assert (ran.exit_code, last["error"], last["blobs"], last["damaged"]) == (2, "corrupt", 699, 1)
     assert VICTIM in ran.stderr
+
+
+def test_a_blob_in_a_wrong_folder_is_named_with_both_places(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "a")
+    right = next(folder.rglob(f"{VICTIM}.dat"))
+    wrong = folder / "sha224" / "zz" / right.name
+    wrong.parent.mkdir()
+    right.rename(wrong)
+    ran = verify(tmp_path, str(folder))
+    assert (ran.exit_code, ran.lines) == (2, ["699 blobs are sound, 1 damaged, 0 repaired"])
+    assert f"move {wrong} to {right}" in ran.stderr
+    right.parent.mkdir(exist_ok=True)
+    wrong.rename(right)
+    assert verify(tmp_path, str(folder)).exit_code == 0
+
+
+def test_a_folder_of_packs_is_read_like_one_of_files(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    with open_folder(tmp_path / "packs", packs_if_new=True) as store:
+        receive_many(store, [(Ref.of(data), data) for data in CONTENTS])
+    ran = verify(tmp_path, str(tmp_path / "packs"))
+    assert (ran.exit_code, ran.lines) == (0, ["700 blobs are sound, 0 damaged, 0 repaired"])
 
 
 def test_a_good_copy_elsewhere_repairs_it(tmp_path: Path) -> None:

@@ -3,10 +3,9 @@
 Each file in turn is flipped, zeroed, cut, swapped with another of its kind, put back to how it was
 earlier, or gone. Then the store opens, every blob is served right or refused, each refused one is
 named, storing all again heals all, and a replica with one good copy serves all at once and repairs
-the rest. The check names what is refused; localdisk has none, there reading all that is listed
-does. One loss nobody can name: that of a loose blob whose file is gone, since the file's name was
-all that told of it. `unnamed` counts those. The planted bug is a store that does not verify what it
-reads.
+the rest. The check names what is refused. One loss nobody can name: that of a loose blob whose file
+is gone, since the file's name was all that told of it. `unnamed` counts those. The planted bug is a
+store that does not verify what it reads.
 """
 
 import random
@@ -127,11 +126,7 @@ def refused(fetch: Callable[[Ref], bytes], blobs: Blobs, problems: list[str]) ->
 
 
 def named(storage: Storage) -> set[str]:
-    """What the check names; where there is none, what reading all that is listed does."""
-    check = getattr(storage, "check", None)
-    if check is None:
-        refs = [ref for ref, _ in storage.enumerate()]
-        return {ref for ref, data in storage.fetch_many(refs) if isinstance(data, Exception)}
+    check = storage.check  # type: ignore[attr-defined]  # all that are tried here have it
     return {str(getattr(found, "ref", "") or getattr(found, "subject", "")) for found in check()}
 
 
