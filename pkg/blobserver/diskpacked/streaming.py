@@ -63,7 +63,7 @@ class _PackStream:
             self._rows_here = rows_of(self._packs, self._rows, self._number)
         for place, ref in self._rows_here:
             begin = place.offset - len(header(ref, place.size))
-            if not (found.begin <= begin and place.end <= found.end):
+            if not found.begin <= begin < found.end:
                 continue
             try:
                 data = self._packs.read(place)

@@ -111,8 +111,9 @@ def _check_row(
                 return None  # removed by now
             return Damaged(ref, path, f"it ends before {there.end}")
         has_header = packs.has_header(ref, place)
+        head = place.offset - len(header(ref, place.size))
         if has_header and not any(
-            place.pack == pack and begin <= place.offset < end for pack, begin, end in unreadable
+            place.pack == pack and begin <= head < end for pack, begin, end in unreadable
         ):
             return None
         is_intact = ref.matches(packs.read(place))
