@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -201,6 +202,7 @@ def serve(
             server = http_server(service, lambda: ready(service.world.base_url))
             service.restart = server.restart
             service.start()
+            gc.freeze()  # or Python now and then looks through all that stays, for 25 ms
             server.run(sockets=[bound])
         finally:
             service.close()

@@ -98,6 +98,8 @@ class Sync:
     def _on_arrival(self, blobs: Sequence[tuple[Ref, bytes | None]]) -> None:
         """Put blobs in the queue; their bytes as long as these are few, which spares a read."""
         waiting = self._without_chunks(blobs) if self._indexes else blobs
+        if not waiting:
+            return  # nobody is woken for nothing
         with self._changed:
             for ref, data in waiting:
                 if ref in self._queue:

@@ -2,8 +2,8 @@
 
 import math
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..blob import Ref, parse_ref
@@ -13,12 +13,12 @@ from .text import MAX_SCHEMA_SIZE, MinusZero, RepeatedNames, decode
 from .times import parse_time
 
 _OBJECT_BEGINS: Final = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*["}]')
-"""Of 256 chunks of files one begins with `{`, and to decode it takes as long as a hundred others."""
+"""Of 256 chunks of files one begins with `{`: to decode it takes as long as a hundred others."""
 
-_KEPT: Final = 1024
-_KEPT_BYTES: Final = 1024
-"""What was read last of blobs up to this size is kept: a blob that arrives is read by who decides
-where it goes, and then by the index."""
+_KEPT_BYTES: Final = 2 * 1024 * 1024
+_KEPT_BLOB_BYTES: Final = 32 * 1024
+"""What was read last is kept, of texts up to this size: a blob that arrives is read by who decides
+where it goes and by the index, and a `bytes` blob once more with its file, of 1 GB perhaps."""
 
 
 class Part(NamedTuple):
@@ -137,13 +137,37 @@ def parse_object(data: bytes) -> Schema | None:
     return _parse(data)
 
 
+class Kept:
+    """The schemas that were read last, by their texts. Safe to use from many threads."""
+
+    def __init__(self, limit_bytes: int = _KEPT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._schemas: dict[bytes, Schema | None] = {}
+        self.size_bytes = 0
+
+    def read(self, data: bytes) -> Schema | None:
+        try:
+            return self._schemas[data]
+        except KeyError:
+            schema = _read(data)
+        with self._lock:
+            if data not in self._schemas:
+                self._schemas[data] = schema
+                self.size_bytes += len(data)
+            while self.size_bytes > self._limit_bytes:
+                oldest = next(iter(self._schemas))
+                del self._schemas[oldest]
+                self.size_bytes -= len(oldest)
+        return schema
+
+
+_KEPT: Final = Kept()
+
+
 def _parse(data: bytes) -> Schema | None:
-    return _kept(data) if len(data) <= _KEPT_BYTES and type(data) is bytes else _read(data)
-
-
-@lru_cache(_KEPT)
-def _kept(data: bytes) -> Schema | None:
-    return _read(data)
+    is_kept = len(data) <= _KEPT_BLOB_BYTES and type(data) is bytes
+    return _KEPT.read(data) if is_kept else _read(data)
 
 
 def _read(data: bytes) -> Schema | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peatkeep.blob import Ref
 from peatkeep.errors import Corrupt
 from peatkeep.schema.node import permission
-from peatkeep.schema.parse import Part, is_schema, parse, parse_object
+from peatkeep.schema.parse import Kept, Part, is_schema, parse, parse_object
 from peatkeep.schema.text import MAX_CONTAINERS, MAX_SCHEMA_SIZE
 from peatkeep.schema.times import format_time
 
@@ -241,3 +241,27 @@ def test_a_text_full_of_brackets_is_no_nesting() -> None:
     schema = parse(blob('"value":"' + "[{" * 200_000 + '"'))
     assert schema is not None
     assert len(schema.string("value")) == 400_000
+
+
+def test_a_brace_before_anything_but_a_name_or_the_end_begins_no_object() -> None:
+    white = " \t\r\n"
+    assert parse_object(f'{white}{{{white}"camliType": "bytes"}}{white}'.encode()) is not None
+    assert parse_object(f"{white}{{{white}}}".encode()) is not None
+    for begins in (b"{\0", b"{x", b"{'", b"{{", b"{1", b"{\v}", b"{,"):
+        assert parse_object(begins + b'"camliType": "bytes"}') is None
+
+
+def test_what_was_read_last_is_kept_as_long_as_its_texts_are_few_bytes() -> None:
+    kept = Kept(limit_bytes=10_000)
+    texts = [b'{"camliVersion": 1, "number": %d}%s' % (number, b" " * 970) for number in range(30)]
+    first = [kept.read(text) for text in texts]
+    again = [kept.read(text) for text in reversed(texts)]
+    same = [one is other for one, other in zip(first, reversed(again), strict=True)]
+    assert same == [False] * 21 + [True] * 9
+    assert kept.size_bytes <= 10_000
+
+
+def test_what_is_no_schema_blob_is_kept_too() -> None:
+    kept = Kept()
+    assert kept.read(b"{]") is kept.read(b"{]") is None
+    assert kept.size_bytes == 2
