@@ -483,14 +483,14 @@ class BlobPacked(Storage):
 
 
 def _merged(loose: list[SizedRef], packed: Iterator[SizedRef]) -> Iterator[SizedRef]:
-    """Two listings in ref order as one, each ref once."""
+    """Two listings in ref order as one, each ref once; sizes of rows hold, as they do for stat."""
     row = next(packed, None)
     for found in loose:
         while row is not None and row.ref < found.ref:
             yield row
             row = next(packed, None)
         if row is not None and row.ref == found.ref:
-            row = next(packed, None)
+            found, row = row, next(packed, None)
         yield found
     if row is not None:
         yield row

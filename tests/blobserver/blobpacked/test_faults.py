@@ -93,6 +93,22 @@ def test_what_is_no_pack_is_refused(junk: bytes) -> None:
         read_pack(SizedRef(Ref.of(junk), len(junk)), lambda at, size: junk[at : at + size])
 
 
+def test_a_damaged_loose_copy_hides_neither_bytes_nor_size(
+    packed: tuple[Memory, Memory, list[tuple[Ref, bytes]]], tmp_path: Path
+) -> None:
+    _, large, blobs = packed
+    sizes = {ref: len(data) for ref, data in blobs}
+    with LocalDisk(tmp_path) as small:
+        store = BlobPacked(small, large, MemoryKeyValue())
+        damaged, data = blobs[3]
+        small.receive(damaged, data)
+        (file,) = tmp_path.rglob("*.dat")
+        file.write_bytes(data[:-5])
+        assert store.fetch(damaged) == data
+        assert dict(store.enumerate()) == dict(store.stat(sizes)) == sizes
+        store.close()
+
+
 def test_a_copy_in_another_zip_replaces_a_damaged_one() -> None:
     small, large, rows = Memory(), Memory(), MemoryKeyValue()
     store = BlobPacked(small, large, rows)
