@@ -14,7 +14,7 @@ BUILTIN: Final = {
     "blobpacked": "peatkeep.blobserver.blobpacked:BlobPacked",
     "cond": "peatkeep.blobserver.cond:Cond",
     "diskpacked": "peatkeep.blobserver.diskpacked:DiskPacked",
-    "encrypt": "peatkeep.blobserver.encrypt:Encrypt",
+    "encrypt": "peatkeep.blobserver.encrypt.store:Encrypt",
     "faulty": "peatkeep.blobserver.faulty:Faulty",
     "googlecloudstorage": "peatkeep.blobserver.objects:GoogleCloudStorage",
     "limited": "peatkeep.blobserver.limited:Limited",

@@ -8,8 +8,8 @@ import pytest
 
 from peatkeep.blobserver.cond import Cond
 from peatkeep.blobserver.conformance import StorageSuite
-from peatkeep.blobserver.encrypt import Encrypt
 from peatkeep.blobserver.encrypt.sealing import Sealer
+from peatkeep.blobserver.encrypt.store import Encrypt
 from peatkeep.blobserver.filesystem import FileSystem
 from peatkeep.blobserver.forward import Forward
 from peatkeep.blobserver.localdisk import LocalDisk

@@ -1,5 +1,5 @@
 """Blobs sealed with age before they reach another store, as Perkeep's `storage-encrypt` keeps them
-(README.md)."""
+(README.md).
 
-from .store import Encrypt as Encrypt
-from .upkeep import Damaged as Damaged
+Nothing is imported here: the processes that seal need little of it.
+"""

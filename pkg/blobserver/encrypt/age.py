@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from ...blob.ref import Buffer
 from ...errors import Corrupt, Invalid
 from .bech32 import from_bech32, to_bech32
 
@@ -55,10 +56,57 @@ class _Header(NamedTuple):
     end: int
 
 
+class Envelope(NamedTuple):
+    """What one age file needs besides its content, made without it: header and nonce, and the
+    key of the content."""
+
+    head: bytes
+    key: bytes
+
+
+class Recipient:
+    """A public key. Safe to use from many threads.
+
+    text: `age1…`.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Raises Invalid."""
+        public = from_bech32(_RECIPIENT_NAME, text)
+        if public is None or len(public) != _KEY_SIZE:
+            raise Invalid("read", "age recipient", "not an X25519 recipient")
+        self.text = text
+        self._public = public
+        self._public_key = X25519PublicKey.from_public_bytes(public)
+
+    def envelope(self) -> Envelope:
+        """For one file only: other keys each time."""
+        file_key, nonce = os.urandom(_FILE_KEY_SIZE), os.urandom(_NONCE_SIZE)
+        ephemeral = X25519PrivateKey.generate()
+        share = ephemeral.public_key().public_bytes_raw()
+        wrapping = _derived(ephemeral.exchange(self._public_key), share + self._public, _X25519)
+        wrapped = ChaCha20Poly1305(wrapping).encrypt(_ZEROS, file_key, None)
+        header = b"%s-> X25519 %s\n%s\n---" % (_VERSION, _base64(share), _base64(wrapped))
+        head = b"%s %s\n%s" % (header, _base64(_mac(file_key, header)), nonce)
+        return Envelope(head, _derived(file_key, nonce, b"payload"))
+
+    def seal(self, data: Buffer, prefix: bytes = b"", envelope: Envelope | None = None) -> bytes:
+        """Return `prefix` and an age file for this key; other bytes each time.
+
+        envelope: one that was made before, for this file.
+        """
+        head, key = envelope or self.envelope()
+        cipher = ChaCha20Poly1305(key)
+        parts = [prefix, head]
+        for chunk_nonce, chunk in _chunks(memoryview(data), CHUNK):
+            parts.append(cipher.encrypt(chunk_nonce, chunk, None))
+        return b"".join(parts)
+
+
 class Identity:
     """A secret key. Safe to use from many threads.
 
-    recipient: the public half as text, `age1…`.
+    recipient: its public half.
     """
 
     def __init__(self, text: str) -> None:
@@ -67,23 +115,8 @@ class Identity:
         if secret is None or len(secret) != _KEY_SIZE:
             raise Invalid("read", "age identity", "not an X25519 identity")
         self._key = X25519PrivateKey.from_private_bytes(secret)
-        self._public_key = self._key.public_key()
-        self._public = self._public_key.public_bytes_raw()
-        self.recipient = to_bech32(_RECIPIENT_NAME, self._public)
-
-    def seal(self, data: bytes, prefix: bytes = b"") -> bytes:
-        """Return `prefix` and an age file for this key; other bytes each time."""
-        file_key, nonce = os.urandom(_FILE_KEY_SIZE), os.urandom(_NONCE_SIZE)
-        ephemeral = X25519PrivateKey.generate()
-        share = ephemeral.public_key().public_bytes_raw()
-        wrapping = _derived(ephemeral.exchange(self._public_key), share + self._public, _X25519)
-        wrapped = ChaCha20Poly1305(wrapping).encrypt(_ZEROS, file_key, None)
-        header = b"%s-> X25519 %s\n%s\n---" % (_VERSION, _base64(share), _base64(wrapped))
-        parts = [prefix, header, b" ", _base64(_mac(file_key, header)), b"\n", nonce]
-        cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
-        for chunk_nonce, chunk in _chunks(memoryview(data), CHUNK):
-            parts.append(cipher.encrypt(chunk_nonce, chunk, None))
-        return b"".join(parts)
+        self._public = self._key.public_key().public_bytes_raw()
+        self.recipient = Recipient(to_bech32(_RECIPIENT_NAME, self._public))
 
     def open(self, file: bytes, begin: int = 0) -> bytes:
         """Return what the age file that starts at `begin` holds. Raises Corrupt."""
@@ -128,7 +161,7 @@ class Identity:
 
 
 def sealed_size(size: int) -> int:
-    """Bytes of the file that `Identity.seal` makes of so many."""
+    """Bytes of the file that `Recipient.seal` makes of so many."""
     return OVERHEAD + TAG * max(1, -(-size // CHUNK)) + size
 
 

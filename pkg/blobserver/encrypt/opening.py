@@ -67,7 +67,7 @@ class Opening:
         self._known.set_seeking(False)
         self._known.set_damaged(self._damaged)
         if not self._known.recipient():
-            self._known.set_recipient(self._sealer.recipient)
+            self._known.set_recipient(self._sealer.recipient.text)
         self._metas.count()
         self._rewrite_stale()
         return self.remarks
@@ -76,7 +76,7 @@ class Opening:
 
     def _refuse_another_key(self) -> None:
         before = self._known.recipient()
-        if before not in {"", self._sealer.recipient}:
+        if before not in {"", self._sealer.recipient.text}:
             raise ConfigError(
                 "open", "storage-encrypt, keyFile", f"this store was written with the key {before}"
             )

@@ -6,7 +6,7 @@ from typing import Final
 
 from ...blob import MAX_BLOB_SIZE, Ref
 from ...errors import ConfigError, Corrupt, Invalid, TooLarge, Unsupported
-from .age import Identity, sealed_size
+from .age import Identity, Recipient, sealed_size
 
 VERSION: Final = b"\x02"
 OLD_VERSION: Final = b"\x01"
@@ -27,16 +27,14 @@ class Sealer:
             raise ConfigError("read", "age identity", error.reason) from None
 
     @property
-    def recipient(self) -> str:
-        """The public half, `age1…`."""
+    def recipient(self) -> Recipient:
+        """The public half, all that sealing needs."""
         return self._identity.recipient
 
     def seal(self, ref: Ref, data: bytes) -> bytes:
         """Different bytes each time. Raises TooLarge, naming `ref`, when they exceed a blob."""
-        if len(VERSION) + sealed_size(len(data)) > MAX_BLOB_SIZE:
-            reason = f"{len(data)} bytes are over {MAX_BLOB_SIZE} when sealed"
-            raise TooLarge("encrypt", ref, reason)
-        return self._identity.seal(data, VERSION)
+        check_size(ref, len(data))
+        return self.recipient.seal(data, VERSION)
 
     def unseal(self, ref: Ref, sealed: bytes) -> bytes:
         """ref: the name of the sealed bytes, for errors.
@@ -49,6 +47,18 @@ class Sealer:
             return self._identity.open(sealed, len(VERSION))
         except Corrupt as error:
             raise Corrupt("decrypt", ref, error.reason) from None
+
+
+def full_size(size: int) -> int:
+    """Bytes of a blob of so many when it is sealed by us."""
+    return len(VERSION) + sealed_size(size)
+
+
+def check_size(ref: Ref, size: int) -> None:
+    """Raise TooLarge, naming `ref`, when so many bytes exceed a blob when they are sealed."""
+    if full_size(size) > MAX_BLOB_SIZE:
+        reason = f"{size} bytes are over {MAX_BLOB_SIZE} when sealed"
+        raise TooLarge("encrypt", ref, reason)
 
 
 def read_key_file(path: Path) -> Sealer:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from .metas import Metas
 from .opening import Opening, Parts
 from .sealing import MAX_PLAIN_SIZE, Sealer, read_key_file
 from .upkeep import Damaged, check
+from .workers import Workers
 
 AGREEMENT: Final = (
     "that encryption support hasn't been peer-reviewed, isn't finished, and its format might"
@@ -77,7 +78,8 @@ class Encrypt(Storage):
             self.remarks = Opening(self._parts).open()
             self._finish_removals()
             undo.pop_all()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="encrypt")
+        self._workers = Workers(sealer.recipient)
+        self._merger = ThreadPoolExecutor(1, thread_name_prefix="encrypt")
 
     @classmethod
     def from_config(
@@ -171,24 +173,15 @@ class Encrypt(Storage):
         """Raises TooLarge for a blob that does not fit when sealed."""
         batch = list(blobs)
         wanted = self._lacking(dict(batch))
-        places: dict[Ref, Place] = {}
-
-        def seal() -> Iterator[tuple[Ref, bytes]]:
-            for ref, data in wanted.items():
-                sealed = self._sealer.seal(ref, data)
-                places[ref] = Place(len(data), Ref.of(sealed))
-                yield places[ref].sealed, sealed
-
         if wanted:
-            self._blobs.write_many(list(seal()))
-            self._take(places)
+            self._take(self._written(wanted))
         self._group.wrote()
         return [SizedRef(ref, len(data)) for ref, data in batch]
 
     def sync(self) -> None:
         self._group.sync()
         if self._metas.due():
-            self._worker.submit(self._merge_behind)
+            self._merger.submit(self._merge_behind)
 
     def _commit(self) -> None:
         """Blobs durable, then the meta blob that names them, then the rows."""
@@ -294,7 +287,8 @@ class Encrypt(Storage):
         reset_generations(self._generation_of, self)
 
     def close(self) -> None:
-        self._worker.shutdown()
+        self._merger.shutdown()
+        self._workers.close()
         self._known.close()
         self._rows.close()
 
@@ -385,6 +379,20 @@ class Encrypt(Storage):
             if isinstance(data, bytes):
                 del wanted[ref]
         return wanted
+
+    def _written(self, blobs: dict[Ref, bytes]) -> dict[Ref, Place]:
+        """Seal and pass on, a lot while the next is sealed."""
+        places: dict[Ref, Place] = {}
+        try:
+            with closing(self._workers.sealed(blobs)) as lots:
+                for lot in lots:
+                    places.update((one.ref, Place(one.size, one.name)) for one in lot)
+                    self._blobs.write_many([(one.name, one.data) for one in lot])
+        except BaseException:
+            with suppress(StoreError):  # nothing names them
+                self._blobs.remove([place.sealed for place in places.values()])
+            raise
+        return places
 
     def _take(self, places: Mapping[Ref, Place]) -> None:
         """Let written blobs wait for the sync; what another thread was quicker with is not needed

@@ -1,8 +1,8 @@
 """Encrypted stores for tests."""
 
-from peatkeep.blobserver.encrypt import Encrypt
 from peatkeep.blobserver.encrypt.bech32 import from_bech32
 from peatkeep.blobserver.encrypt.sealing import Sealer
+from peatkeep.blobserver.encrypt.store import Encrypt
 from peatkeep.blobserver.memory import Memory
 from peatkeep.blobserver.storage import Storage
 from peatkeep.sorted.memory import MemoryKeyValue
@@ -12,7 +12,7 @@ TEST_ONLY_OTHER_IDENTITY = (
     "AGE-SECRET-KEY-1R3FHL38K3HYLLE7J5P96P5V42ZEDHC3XEDNSNKEPY5JAG2DY5CFSGQWVF8"
 )
 SEALER = Sealer(TEST_ONLY_IDENTITY)
-PUBLIC = from_bech32("age", SEALER.recipient) or b""
+PUBLIC = from_bech32("age", SEALER.recipient.text) or b""
 """The public half of the key, 32 bytes."""
 
 

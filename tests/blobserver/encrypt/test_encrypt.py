@@ -9,9 +9,9 @@ import pytest
 
 from peatkeep.blob import MAX_BLOB_SIZE, Ref, SizedRef
 from peatkeep.blobserver.conformance import StorageSuite, sample
-from peatkeep.blobserver.encrypt import Encrypt
 from peatkeep.blobserver.encrypt.lines import Line, Place, text_of
 from peatkeep.blobserver.encrypt.sealing import MAX_PLAIN_SIZE, read_key_file
+from peatkeep.blobserver.encrypt.store import Encrypt
 from peatkeep.blobserver.fanout import Found
 from peatkeep.blobserver.faulty import Fault, Faulty
 from peatkeep.blobserver.forward import Forward

@@ -116,7 +116,7 @@ def test_other_bytes_are_never_served(lie: str) -> None:
 
 def forged_meta(line: bytes) -> bytes:
     """By somebody who has the public key only."""
-    recipient = pyrage.x25519.Recipient.from_str(SEALER.recipient)
+    recipient = pyrage.x25519.Recipient.from_str(SEALER.recipient.text)
     sealed: bytes = pyrage.encrypt(HEADER + line + b"\n", [recipient])
     return b"\x02" + sealed
 

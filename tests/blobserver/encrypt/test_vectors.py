@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peatkeep.blob import Ref, SizedRef
-from peatkeep.blobserver.encrypt import Encrypt
+from peatkeep.blobserver.encrypt.store import Encrypt
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.registry import open_storage
 from peatkeep.errors import ConfigError, Corrupt, NotFound, Unsupported
