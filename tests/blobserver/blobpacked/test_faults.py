@@ -100,9 +100,10 @@ def test_a_damaged_loose_copy_hides_neither_bytes_nor_size(
     sizes = {ref: len(data) for ref, data in blobs}
     with LocalDisk(tmp_path) as small:
         store = BlobPacked(small, large, MemoryKeyValue())
+        assert store.settle(30)
         damaged, data = blobs[3]
         small.receive(damaged, data)
-        (file,) = tmp_path.rglob("*.dat")
+        (file,) = tmp_path.rglob(f"{damaged}.dat")
         file.write_bytes(data[:-5])
         assert store.fetch(damaged) == data
         assert dict(store.enumerate()) == dict(store.stat(sizes)) == sizes
