@@ -166,16 +166,15 @@ class FileStorer:
             if parts is not None:
                 return encode({"camliType": "file", **members, "parts": parts}), whole
         is_hashed_whole = whole is None and self.options.needs_whole
-        tree = FileTree()
+        tree = FileTree(group.add)
         hashing = WholeRef()
-        for chunk in cuts(self._pieces(descriptor, path, stat)):
-            data = chunk.data
+        for data, bits in cuts(self._pieces(descriptor, path, stat), stat.st_size):
             ref = _ZEROS_REF if data == _ZEROS else Ref.of(data)
             if is_hashed_whole:
                 hashing.add(data, ref)
-            tree.add(len(data), ref, chunk.bits)
             group.add(ref, data)
-        return tree.file_blob(members, group.add), hashing.ref() if is_hashed_whole else whole
+            tree.add(len(data), ref, bits)
+        return tree.file_blob(members), hashing.ref() if is_hashed_whole else whole
 
     def _pieces(self, descriptor: int, path: bytes, stat: os.stat_result) -> Iterator[bytes]:
         """The contents; given up where nothing can be sent any more."""

@@ -424,6 +424,8 @@ def run(command: click.Command, program: Program, words: Sequence[str] | None = 
     words: the command line without the program's name; by default that of this process.
     A command returns None, or an exit code of its own. Whatever it raises is told by OUTCOMES.
     """
+    # The chunker's numpy brings a library whose threads would spin beside it, for nothing.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if program is not PEATKEEPD:
         gc.set_threshold(COLLECTED_AT)
     session = Session(program)

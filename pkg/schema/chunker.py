@@ -19,7 +19,8 @@ MAX_BITS: Final = 20
 _BLOCK_SIZE = 256 * 1024  # shorter pieces are joined up to this before they are looked at
 _LONGEST_BLOCK = 4 * 1024 * 1024  # longer pieces are looked at in slices, to copy less at once
 _BY_HAND_BYTES = 512 * 1024  # looked at before numpy is imported, which takes as long
-_STRIDES = (8192, 16384, 32768)  # a boundary falls every 8192 bytes on average
+_LONG_STREAM_BYTES = 8 * _BY_HAND_BYTES  # of a long stream a ninth is looked at
+_STRIDE = 8192  # a boundary falls every so many bytes on average
 
 # The checksum's two sums of a window of zeros; a byte adds itself to the first, and to the
 # second as often as it has been in the window.
@@ -38,24 +39,24 @@ class Chunk(NamedTuple):
     bits: int
 
 
-def cuts(data: Iterable[bytes]) -> Iterator[Chunk]:
+def cuts(data: Iterable[bytes], expected_bytes: int = 0) -> Iterator[Chunk]:
     """Cut a byte stream into chunks.
 
     data: pieces of any length, in file order; their borders do not influence the cuts.
+    expected_bytes: how long the stream is, where that is known; it need not be right.
     Yields chunks in order; joined they equal the input. Empty input yields nothing. Holds
     about as much as the longest piece and 5 MiB.
     """
     held = b""  # the start of the next chunk, in which no cut falls
     is_first = True
-    search = SplitSearch()
+    search = SplitSearch(expected_bytes)
     for block in _blocks(data):
         known = b"".join((held, block)) if held or not isinstance(block, bytes) else block
         view = memoryview(known)
         start, searched = 0, len(held)
-        while size := _next_size(view[start:], searched, is_first, search):
-            end = start + size
+        while end := _next_end(view, start, searched, is_first, search):
             yield Chunk(known[start:end], _bits(view[start:end], is_first))
-            start, searched, is_first = end, 0, False
+            start, searched, is_first = end, end, False
         held = known[start:]
     if held:
         yield Chunk(held, 0)
@@ -82,18 +83,19 @@ def _blocks(data: Iterable[bytes]) -> Iterator[bytes | memoryview]:
         yield b"".join(short)
 
 
-def _next_size(view: memoryview, searched: int, is_first: bool, search: "SplitSearch") -> int:
-    """The size of the chunk that starts this view; 0 if that takes more bytes.
+def _next_end(
+    view: memoryview, start: int, searched: int, is_first: bool, search: "SplitSearch"
+) -> int:
+    """Where the chunk ends that begins at `start`; 0 if that takes more bytes.
 
-    searched: how many bytes are known to hold no cut.
+    searched: up to there no cut falls.
     """
-    if is_first:
-        return FIRST_CHUNK_SIZE if len(view) >= FIRST_CHUNK_SIZE else 0
-    lowest = max(SMALL_CHUNK_SIZE, searched) + 1
-    split = search.first_split(view, lowest, min(len(view), MAX_CHUNK_SIZE - 1))
-    if not split and len(view) >= MAX_CHUNK_SIZE:
-        return MAX_CHUNK_SIZE
-    return split
+    longest = start + (FIRST_CHUNK_SIZE if is_first else MAX_CHUNK_SIZE)
+    if not is_first:
+        lowest = max(start + SMALL_CHUNK_SIZE, searched) + 1
+        if split := search.first_split(view, lowest, min(len(view), longest - 1)):
+            return split
+    return longest if len(view) >= longest else 0
 
 
 def _bits(chunk: memoryview, is_first: bool) -> int:
@@ -124,45 +126,39 @@ class SplitSearch:
     _by_hand_bytes = 0
     """What all of this process have looked at without numpy, about."""
 
-    def __init__(self) -> None:
-        self._windows: dict[int, _Windows] = {}
+    def __init__(self, expected_bytes: int = 0) -> None:
+        self._is_long = expected_bytes >= _LONG_STREAM_BYTES
+        self._windows: _Windows | None = None
 
-    @staticmethod
-    def _is_numpy_worth_it() -> bool:
-        return "numpy" in sys.modules or SplitSearch._by_hand_bytes >= _BY_HAND_BYTES
+    def _is_numpy_worth_it(self) -> bool:
+        return (
+            self._is_long or "numpy" in sys.modules or SplitSearch._by_hand_bytes >= _BY_HAND_BYTES
+        )
 
     def first_split(self, view: memoryview, lowest: int, highest: int) -> int:
-        """The first size in lowest..highest after which a boundary falls, or 0.
+        """The first place in lowest..highest before which a boundary falls, or 0.
 
         lowest: at least WINDOW_SIZE. highest: at most the length of the view.
         """
-        strides = iter(_STRIDES)
-        stride = 0
+        if self._windows is None and lowest <= highest and self._is_numpy_worth_it():
+            self._windows = _Windows(_STRIDE)
+        first_split = self._windows.first_split if self._windows is not None else _by_hand
         while lowest <= highest:
-            stride = next(strides, stride)
-            count = min(stride, highest - lowest + 1)
-            found = self._first_in(view[lowest - WINDOW_SIZE : lowest - 1 + count], stride)
+            count = min(_STRIDE, highest - lowest + 1)
+            found = first_split(view[lowest - WINDOW_SIZE : lowest - 1 + count])
             if found >= 0:
                 return lowest + found
             lowest += count
         return 0
 
-    def _first_in(self, view: memoryview, stride: int) -> int:
-        """The index of the first window of this view whose checksum splits, or -1.
 
-        stride: the most windows that there may be.
-        """
-        if not view[0] and not any(view):
-            return -1  # zeros never split, and a sparse file has gigabytes of them
-        if not self._is_numpy_worth_it():
-            found = first_split_by_hand(view)
-            SplitSearch._by_hand_bytes += found if found >= 0 else len(view)
-            return found
-        # Apart for each stride: with lengths of its own, what is prepared fits nearly always.
-        windows = self._windows.get(stride)
-        if windows is None:
-            windows = self._windows[stride] = _Windows(stride)
-        return windows.first_split(view)
+def _by_hand(view: memoryview) -> int:
+    """As `first_split_by_hand`; and counts what was looked at."""
+    if not view[0] and not any(view):
+        return -1  # zeros never split, and a sparse file has gigabytes of them
+    found = first_split_by_hand(view)
+    SplitSearch._by_hand_bytes += found if found >= 0 else len(view)
+    return found
 
 
 def first_split_by_hand(view: memoryview) -> int:
@@ -182,12 +178,12 @@ def first_split_by_hand(view: memoryview) -> int:
 
 
 class _Windows:
-    """The checksums of many windows at once.
+    """The weighted sums of many windows at once, modulo 2^13: each byte as often as its age.
 
-    Of each window one number of 32 bits: above, the weighted sum of its bytes modulo 2^16, the
-    newest once, the oldest 64 times; below, their plain sum, which never reaches 2^16. Windows
-    double from 1 byte to 64: in one twice as long, the bytes of the older half count `half` times
-    more each, so `half` times their plain sum is added to their weighted one.
+    Windows double from 1 byte to 64: in one twice as long, the bytes of the older half count
+    `half` times more each. So beside the weighted sum of each window stands by how much it grows
+    then, the `growth`: `half` times the plain sum. Both stand in one array, growths first, so that
+    one call adds both. All numbers are 8 times as large: 13 bits become the 16 that are compared.
     """
 
     def __init__(self, count: int) -> None:
@@ -197,36 +193,36 @@ class _Windows:
 
         self._np = np
         length = count + WINDOW_SIZE - 1
-        self._sums, self._sums_next = np.empty(length, np.uint32), np.empty(length, np.uint32)
-        self._is_split = np.empty(count, np.bool_)
-        self._length = 0
+        sums, sums_next = np.empty((2, 2 * length), np.uint16)
+        self._begin, self._begin_weighted = sums[:length], sums[length:]
+        self._scale, self._split_sum = np.uint16(8), np.uint16(8 * _SPLIT_SUM)
+        self._steps = []
+        half, left = 1, length
+        while half < WINDOW_SIZE:
+            left -= half
+            self._steps.append(
+                (
+                    *(sums[:-half], sums[half:], sums_next[:-half]),
+                    *(sums_next[length : length + left], sums[:left]),
+                    sums_next[:left],
+                )
+            )
+            sums, sums_next = sums_next, sums
+            half *= 2
+        self._end, self._is_split = sums[length : length + left], np.empty(left, np.bool_)
 
     def first_split(self, view: memoryview) -> int:
         """The index of the first window of this view whose checksum splits, or -1."""
-        np = self._np
-        if len(view) != self._length:
-            self._prepare(len(view))
-        np.multiply(np.frombuffer(view, np.uint8), _FIRST_FACTOR, out=self._begin, dtype=np.uint32)
-        for factor, older, newer, longer in self._steps:
-            np.multiply(older, factor, out=longer)
-            np.add(longer, newer, out=longer)
-        sums, is_split = self._end
-        np.bitwise_and(sums, _SPLIT_MASK << 16, out=sums)
-        np.equal(sums, _SPLIT_SUM << 16, out=is_split)
+        np, length = self._np, len(view)
+        add, begin = np.add, self._begin
+        np.multiply(np.frombuffer(view, np.uint8), self._scale, begin[:length])
+        self._begin_weighted[:] = begin
+        # Behind the end of a short view windows of an earlier one are added, too: not looked at.
+        for older, newer, both, weighted, growth_before, growth in self._steps:
+            add(older, newer, both)
+            add(weighted, growth_before, weighted)
+            add(growth, growth, growth)
+        np.equal(self._end, self._split_sum, self._is_split)
+        is_split = self._is_split[: length - WINDOW_SIZE + 1]
         found = int(is_split.argmax())
         return found if is_split[found] else -1
-
-    def _prepare(self, length: int) -> None:
-        """Make the slices for views of this length: they cost as much as the sums themselves."""
-        self._length = length
-        sums, sums_next = self._sums, self._sums_next
-        self._begin = sums[:length]
-        self._steps = []
-        half = 1
-        while half < WINDOW_SIZE:
-            length -= half
-            older, newer = sums[:length], sums[half : half + length]
-            self._steps.append((1 + (half << 16), older, newer, sums_next[:length]))
-            sums, sums_next = sums_next, sums
-            half *= 2
-        self._end = sums[:length], self._is_split[:length]

@@ -1,11 +1,10 @@
 """The tree of `bytes` blobs above the chunks of a file (pkg/schema/README.md, "The tree")."""
 
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..blob import Ref
-from ..errors import Invalid, TooLarge
+from ..errors import TooLarge
 from .parse import Part
 from .text import MAX_SCHEMA_SIZE, encode
 
@@ -15,100 +14,73 @@ BlobSink = Callable[[Ref, bytes], None]
 PARTS_OF_GROUP: Final = 4096
 """Parts put into one `bytes` blob where a list is too long for the blob that it belongs to."""
 
-_HASH_NAME = "sha224"
-_DIGEST_SIZE = 28
-
 PartMembers = dict[str, object]
 
 
-class FileTree:
-    """Collects the chunks of a file, in order, then makes the schema blobs above them.
+class _Span(NamedTuple):
+    """A chunk that no other has taken yet. below: the part that stands for its children."""
 
-    Keeps 33 bytes for each chunk, so a file of 10 GB takes 5 MB.
+    bits: int
+    ref: Ref
+    size: int
+    below: PartMembers | None
+    total: int
+    """Bytes of the chunk and its children."""
+
+
+class FileTree:
+    """Makes the schema blobs above the chunks of a file, which come in order.
+
+    out: gets each `bytes` blob as soon as its last chunk has come, so what is held is the list of
+    the uppermost chunks: of 10 GB, a few hundred, or 10,000 where all are zeros.
     """
 
-    def __init__(self) -> None:
-        self._sizes = array("I")
-        self._bits = bytearray()
-        self._digests = bytearray()
-
-    def __len__(self) -> int:
-        """The number of chunks."""
-        return len(self._sizes)
+    def __init__(self, out: BlobSink) -> None:
+        self._out = out
+        self._top: list[_Span] = []
+        self.size = 0
+        """Bytes of the file so far."""
 
     def add(self, size: int, ref: Ref, bits: int) -> None:
-        """Append a chunk: its size in bytes, its SHA-224 ref, and `Chunk.bits`."""
-        if ref.hash_name != _HASH_NAME:
-            raise Invalid("add chunk", ref, f"not a {_HASH_NAME} ref")
-        self._sizes.append(size)
-        self._bits.append(bits)
-        self._digests += bytes.fromhex(ref.hex_digest)
+        """Append a chunk, which `out` has got: its size in bytes, its ref, and `Chunk.bits`."""
+        top = self._top
+        taken = len(top)
+        while taken and top[taken - 1].bits < bits:
+            taken -= 1
+        below, total = None, size
+        if taken < len(top):
+            children = top[taken:]
+            del top[taken:]
+            below_bytes = sum(span.total for span in children)
+            total += below_bytes
+            if len(children) == 1 and children[0].below is None:
+                below = {"blobRef": children[0].ref, "size": below_bytes}
+            else:
+                below = _bytes_part(_parts(children), below_bytes, self._out)
+        top.append(_Span(bits, ref, size, below, total))
+        self.size += size
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file so far."""
-        return sum(self._sizes)
+    def parts(self) -> list[PartMembers]:
+        """The `parts` of the blob above all chunks so far."""
+        return _parts(self._top)
 
-    def blobs_and_parts(self) -> tuple[list[tuple[Ref, bytes]], list[PartMembers]]:
-        """The `bytes` blobs, children first, and the `parts` of the blob above them all."""
-        blobs: list[tuple[Ref, bytes]] = []
-        parts = self._parts_above(lambda ref, data: blobs.append((ref, data)))
-        return blobs, parts
-
-    def file_blob(self, members: Mapping[str, object], out: BlobSink) -> bytes:
+    def file_blob(self, members: Mapping[str, object]) -> bytes:
         """The text of the file blob with these members and `parts`; not sent to `out` itself.
 
-        members: as `node.node_members` makes them; `camliType` may be left out.
-        out: gets every `bytes` blob, children first. Raises TooLarge where the other members
-        leave no room for parts.
+        members: as `node.node_members` makes them; `camliType` may be left out. Raises TooLarge
+        where the other members leave no room for parts.
         """
-        return parts_blob({"camliType": "file", **members}, self._parts_above(out), out)
+        return parts_blob({"camliType": "file", **members}, self.parts(), self._out)
 
-    def _parts_above(self, out: BlobSink) -> list[PartMembers]:
-        top, children = self._spans()
-        return self._parts(top, children, out)[0]
 
-    def _spans(self) -> tuple[list[int], dict[int, list[int]]]:
-        """Chunk numbers of the top level, and for each chunk that has any, its children."""
-        stack: list[int] = []
-        children: dict[int, list[int]] = {}
-        bits = self._bits
-        for number in range(len(bits)):
-            taken = len(stack)
-            while taken and bits[stack[taken - 1]] < bits[number]:
-                taken -= 1
-            if taken < len(stack):
-                children[number] = stack[taken:]
-                del stack[taken:]
-            stack.append(number)
-        return stack, children
-
-    def _parts(
-        self, spans: Iterable[int], children: Mapping[int, list[int]], out: BlobSink
-    ) -> tuple[list[PartMembers], int]:
-        """The parts of these spans, each after those of its children; and their size.
-
-        Children are strictly weaker than their parent: there are fewer levels than bits.
-        """
-        parts: list[PartMembers] = []
-        total = 0
-        for span in spans:
-            below = children.get(span, ())
-            if len(below) == 1 and below[0] not in children:
-                parts.append(self._chunk_part(below[0]))
-                total += self._sizes[below[0]]
-            elif below:
-                inner, size = self._parts(below, children, out)
-                parts.append(_bytes_part(inner, size, out))
-                total += size
-            parts.append(self._chunk_part(span))
-            total += self._sizes[span]
-        return parts, total
-
-    def _chunk_part(self, number: int) -> PartMembers:
-        start = number * _DIGEST_SIZE
-        digest = self._digests[start : start + _DIGEST_SIZE]
-        return {"blobRef": f"{_HASH_NAME}-{digest.hex()}", "size": self._sizes[number]}
+def _parts(spans: Iterable[_Span]) -> list[PartMembers]:
+    """The parts of these spans, each after that of its children."""
+    parts: list[PartMembers] = []
+    for span in spans:
+        if span.below is not None:
+            parts.append(span.below)
+        parts.append({"blobRef": span.ref, "size": span.size})
+    return parts
 
 
 def parts_blob(members: Mapping[str, object], parts: Sequence[PartMembers], out: BlobSink) -> bytes:

@@ -26,13 +26,13 @@ def write_file(out: BlobSink, data: Iterable[bytes], members: Mapping[str, objec
     members: those of the file blob apart from `parts`, as `node.node_members` makes them.
     """
     whole = WholeRef()
-    tree = FileTree()
+    tree = FileTree(out)
     for chunk in cuts(data):
         ref = Ref.of(chunk.data)
         whole.add(chunk.data, ref)
-        tree.add(len(chunk.data), ref, chunk.bits)
         out(ref, chunk.data)
-    text = tree.file_blob(members, out)
+        tree.add(len(chunk.data), ref, chunk.bits)
+    text = tree.file_blob(members)
     ref = Ref.of(text)
     out(ref, text)
     return WrittenFile(ref, tree.size, whole.ref())

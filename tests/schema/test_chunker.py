@@ -120,7 +120,7 @@ def test_cuts_are_those_of_the_definition(data: bytes, piece_size: int, with_num
         patch.setattr(chunker, "SMALL_CHUNK_SIZE", 700)
         patch.setattr(chunker, "_BLOCK_SIZE", 3000)
         patch.setattr(chunker, "_LONGEST_BLOCK", 30_000)
-        patch.setattr(chunker, "_STRIDES", (512, 1024))
+        patch.setattr(chunker, "_STRIDE", 512)
         patch.setattr(SplitSearch, "_is_numpy_worth_it", lambda _: with_numpy)
         pieces = [data[at : at + piece_size] for at in range(0, len(data), piece_size)]
         chunks = list(cuts(pieces))

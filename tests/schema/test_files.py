@@ -38,21 +38,22 @@ Make = Callable[[dict[str, object]], bytes]
 @pytest.mark.vectors("schema")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_golden_chunks_give_the_golden_tree(case: dict[str, Any]) -> None:
-    tree = FileTree()
+    texts: dict[Ref, str] = {}
+
+    def sink(ref: Ref, data: bytes) -> None:
+        texts[ref] = data.decode()
+
+    tree = FileTree(sink)
     for _, size, bits, ref in case["chunks"]:
         tree.add(size, Ref(ref), bits)
-    blobs, parts = tree.blobs_and_parts()
-    texts = {ref: data.decode() for ref, data in blobs}
-    sent: list[Ref] = []
-    root = tree.file_blob({}, lambda ref, data: sent.append(ref))
-    assert sent == [ref for ref, _ in blobs]
+    root = tree.file_blob({})
     texts[Ref.of(root)] = root.decode()
     assert texts == {blob["ref"]: blob["text"] for blob in case["schemaBlobs"]}
     assert Ref.of(root) == case["root"]
     assert tree.size == case["size"]
     schema = parse(root)
     assert schema is not None
-    assert part_members(schema.parts) == parts
+    assert part_members(schema.parts) == tree.parts()
 
 
 @pytest.mark.vectors("schema")
@@ -113,23 +114,29 @@ def test_a_list_of_parts_too_long_for_a_blob_is_divided(
     """As of 8 GB of zeros, of which each chunk stands in the uppermost list."""
     monkeypatch.setattr(filetree, "MAX_SCHEMA_SIZE", 2000)
     monkeypatch.setattr(filetree, "PARTS_OF_GROUP", 10)
-    tree = FileTree()
+    tree = FileTree(blobs.sink)
     pieces = [bytes([number % 7]) * 3 for number in range(300)]
     for piece in pieces:
         tree.add(3, blobs.put_bytes(piece), 20)
-    text = tree.file_blob({}, blobs.sink)
+    text = tree.file_blob({})
     assert len(text) <= 2000
     assert all(len(data) <= 2000 for data in blobs.values())
     reader = FileReader(blobs, blobs.put_bytes(text))
     assert reader.read(0, 1000) == b"".join(pieces)
     assert reader.read(500, 4) == b"".join(pieces)[500:504]
     with pytest.raises(TooLarge):
-        tree.file_blob({"value": "x" * 2000}, blobs.sink)
+        tree.file_blob({"value": "x" * 2000})
 
 
-def test_a_chunk_is_named_by_sha_224_only() -> None:
-    with pytest.raises(Invalid):
-        FileTree().add(1, Ref("sha1-" + "0" * 40), 0)
+def test_a_bytes_blob_is_sent_as_soon_as_its_last_chunk_has_come() -> None:
+    """So nothing is left to be made at the end of a large file but its last blobs."""
+    sent: list[Ref] = []
+    tree = FileTree(lambda ref, data: sent.append(ref))
+    for number, bits in enumerate([13, 13, 14, 13, 15]):
+        tree.add(1, Ref.of(b"%d" % number), bits)
+        assert len(sent) == {2: 1, 3: 1, 4: 2}.get(number, 0)
+    tree.file_blob({})
+    assert len(sent) == 2
 
 
 # -- reading ------------------------------------------------------------------------------------
