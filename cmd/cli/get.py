@@ -10,7 +10,7 @@ import click
 
 from ..blob import Ref, parse_ref
 from ..errors import Invalid, Unsupported
-from .common import PK_GET, Command, Session, end, global_flags, run, switch
+from .common import PK_GET, Command, Session, end_at_once, global_flags, run, switch
 from .line import line_flags, line_of
 from .opening import open_client, shown
 
@@ -181,4 +181,4 @@ def _write_graph(source: "Source", refs: Sequence[Ref]) -> None:
 
 
 def main() -> None:
-    end(run(pk_get, PK_GET))
+    end_at_once(run(pk_get, PK_GET))
