@@ -24,6 +24,9 @@ which nothing urgent could overtake, and which makes a peer that reads nothing s
 UNWANTED_BYTES: Final = 64 * 1024 * 1024
 """How much of a body that nobody wants any more is read, so that the client sees the answer."""
 
+PARSED_URL_BYTES: Final = 65_535
+"""The longest URL that httptools takes apart."""
+
 
 class Reading(FlowControl):
     """Notes since when we read: while we did not, the store was behind, and not the peer."""
@@ -121,7 +124,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_since = self._body_moved = self.loop.time()
         self._body_bytes = 0
         self._write_left = 0
+        if len(self.url) <= PARSED_URL_BYTES:
+            super().on_headers_complete()
+            return
+        # As long as a stat of a thousand refs by GET: the query need not be parsed.
+        self.url, _, query = self.url.partition(b"?")
         super().on_headers_complete()
+        self.scope["query_string"] = query
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

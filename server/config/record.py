@@ -36,7 +36,7 @@ class Limits:
     body_wait_s: float = 30.0
     write_wait_s: float = 60.0
     body_bytes_per_s: int = 500
-    header_bytes: int = 65536
+    header_bytes: int = 131_072
     connections: int = 4096
 
 

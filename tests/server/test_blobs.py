@@ -199,6 +199,19 @@ def test_a_waiting_stat_is_woken_by_an_upload_through_another_prefix(
     ]
 
 
+@pytest.mark.parametrize("hash_name", ["sha224", "sha256"])
+def test_a_thousand_refs_can_be_asked_for_in_a_url(server: RunningServer, hash_name: str) -> None:
+    data = b"asked for by a long url"
+    ref = f"{hash_name}-{hashlib.new(hash_name, data).hexdigest()}"
+    assert server.ask("PUT", f"{ROOT}camli/{ref}", data).status == 204
+    refs = [f"{hash_name}-{hashlib.new(hash_name, b'%d' % n).hexdigest()}" for n in range(999)]
+    fields = [f"&blob{number}={name}" for number, name in enumerate([*refs, ref], 1)]
+    path = f"{ROOT}camli/stat?camliversion=1"
+    found = server.ask("GET", path + "".join(fields))
+    assert found.json["stat"] == [{"blobRef": ref, "size": len(data)}]
+    assert server.ask("GET", path + "".join([*fields, f"&blob1001={ref}"])).status == 400
+
+
 def test_a_waiting_enumeration_of_a_store_with_blobs_lists_them_at_once(
     server: RunningServer,
 ) -> None:
