@@ -1,7 +1,8 @@
 """Sends the blobs of files over the stream, and says when a file is safe.
 
-Here no request has to be filled: a blob leaves when the next is made. Blobs arrive in the order in
-which they were given, and are stored in it, so a file's blob is sent right behind its chunks.
+Here no request has to be filled: blobs leave as they are made, a few together. They arrive in the
+order in which they were given, and are stored in it, so a file's blob is sent right behind its
+chunks.
 """
 
 import queue
@@ -19,6 +20,9 @@ if TYPE_CHECKING:  # imported by whoever opens the stream: most runs have nothin
     from ..blobserver.remote.stream import Stream
 
 ANSWERS_AT_ONCE: Final = 1000
+
+HELD_BYTES: Final = 512 * 1024
+"""Blobs leave when there is so much of them: to wake the stream costs more than to send a blob."""
 
 
 class StreamGroup:
@@ -58,8 +62,8 @@ class StreamUploader:
 
     What waits for an acknowledgement is told by a thread of its own: the stream must not wait
     for those who are told.
-    The last blob is held back. All go without hurry, so that the server syncs many at once, but
-    the one before `drain`, which must not wait for others.
+    Some blobs are held back, to leave together; the last always. All go without hurry, so that the
+    server syncs many at once, but the one before `drain`, which must not wait for others.
     """
 
     def __init__(
@@ -82,7 +86,8 @@ class StreamUploader:
         self._settled = threading.Condition(self._lock)
         self._in_flight: dict[Ref, list[StreamGroup]] = {}
         self._leaving = threading.Lock()  # taken before the other: blobs keep their order
-        self._last: Blob | None = None
+        self._held: list[Blob] = []
+        self._held_bytes = 0
         self._answers: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
         self._unsettled = 0
         self._failure: Exception | None = None
@@ -121,18 +126,25 @@ class StreamUploader:
                         target=self._tell, name="acknowledged", daemon=True
                     )
                     self._teller.start()
-            last, self._last = self._last, (ref, data)
-            if last is not None:
-                self._put(stream, last, no_rush=True)
+            self._held.append((ref, data))
+            self._held_bytes += len(data)
+            if self._held_bytes >= HELD_BYTES:
+                self._let_go(stream)
 
-    def _put(self, stream: "Stream", blob: Blob, *, no_rush: bool) -> None:
-        ref, data = blob
+    def _let_go(self, stream: "Stream") -> None:
+        """Send what is held back, but the last. Whoever is leaving."""
+        *held, last = self._held
+        self._held, self._held_bytes = [last], len(last[1])
+        self._put(stream, held, no_rush=True)
+
+    def _put(self, stream: "Stream", blobs: Sequence[Blob], *, no_rush: bool) -> None:
         try:
-            stream.put(ref, data, self._answers.put, no_rush=no_rush)
+            stream.put(blobs, self._answers.put, no_rush=no_rush)
         except StoreError as error:
             from ..blobserver.remote.dialogue import Upload
 
-            Upload(ref, b"", self._answers.put).end(error)  # told to those who wait for it
+            for ref, _ in blobs:
+                Upload(ref, b"", self._answers.put).end(error)  # told to those who wait for it
 
     def finish(self, group: StreamGroup, last: Sequence[Blob], done: Done) -> None:
         """Called by the group."""
@@ -160,8 +172,9 @@ class StreamUploader:
         if self._plain is not None:
             self._plain.drain()
         with self._leaving:
-            last, self._last = self._last, None
-            if last is not None and self._stream is not None and self._failure is None:
+            if self._held and self._stream is not None and self._failure is None:
+                self._let_go(self._stream)
+                last, self._held, self._held_bytes = self._held, [], 0
                 self._put(self._stream, last, no_rush=False)
         with self._lock:
             while self._unsettled and self._failure is None:

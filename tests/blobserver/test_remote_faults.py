@@ -163,7 +163,7 @@ def test_a_server_killed_in_the_middle_of_a_batch_is_returned_to(tmp_path: Path)
             last -= killed.is_set()
             data = dice.randbytes(20_000)
             sent.append(Ref.of(data))
-            stream.put(sent[-1], data, done, no_rush=True)
+            stream.put([(sent[-1], data)], done, no_rush=True)
 
     transport = Transport(server.url, auth, retry_waits_s=(0.1,) * 1200)
     with Remote.on(transport, discover(transport), line=FREE_LINE) as remote:

@@ -1,6 +1,6 @@
 """Uploads over the stream: in which order blobs leave, and who is told of what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import pytest
@@ -9,8 +9,8 @@ from peatkeep.blob import Ref
 from peatkeep.blobserver.remote.dialogue import Upload
 from peatkeep.blobserver.remote.stream import Stream
 from peatkeep.clients.caches import UploadCache
-from peatkeep.clients.streaming import StreamUploader
-from peatkeep.clients.uploader import AnyUploader
+from peatkeep.clients.streaming import HELD_BYTES, StreamUploader
+from peatkeep.clients.uploader import AnyUploader, Blob
 from peatkeep.errors import StoreError, Unavailable
 
 Sent = tuple[Ref, bool]
@@ -28,12 +28,18 @@ class Answering:
         self._last = last
 
     def put(
-        self, ref: Ref, data: bytes, done: Callable[[Upload], None], *, no_rush: bool = False
+        self,
+        blobs: Iterable[Blob],
+        done: Callable[[Upload], None],
+        *,
+        no_rush: bool = False,
     ) -> None:
-        if ref == self._last:
+        blobs = list(blobs)
+        if self._last in dict(blobs):
             raise Unavailable("use", "stream", "it ended")
-        self.sent.append((ref, no_rush))
-        Upload(ref, data, done).end(None)
+        for ref, data in blobs:
+            self.sent.append((ref, no_rush))
+            Upload(ref, data, done).end(None)
 
 
 def nothing_else() -> AnyUploader:
@@ -57,6 +63,19 @@ def test_all_blobs_but_the_last_leave_without_hurry_and_in_order() -> None:
     assert told == [None, None]
     uploader.drain()
     assert len(stream.sent) == 4
+
+
+def test_blobs_leave_when_enough_of_them_have_gathered() -> None:
+    stream = Answering()
+    uploader = over(stream)
+    group = uploader.group()
+    data = [bytes([number]) * (HELD_BYTES // 2) for number in range(4)]
+    for piece, sent in zip(data, (0, 1, 2, 3), strict=True):
+        group.add(Ref.of(piece), piece)
+        assert len(stream.sent) == sent
+    group.finish([], lambda _: None)
+    uploader.drain()
+    assert [ref for ref, _ in stream.sent] == [Ref.of(piece) for piece in data]
 
 
 def test_a_blob_of_two_files_leaves_once() -> None:

@@ -58,11 +58,6 @@ class Napper(Peer, Protocol):
         """Whether it is worth to ask for a message; if not, the bell rings when it is."""
         ...
 
-    @property
-    def nap_s(self) -> float:
-        """When to ask again for a message, after None, unless the bell rings."""
-        ...
-
 
 class Bell:
     """Wakes a loop up, from any thread."""
@@ -160,7 +155,7 @@ class Link:
             mask = 0 if down_s else select.POLLIN
             mask |= select.POLLOUT if (has_output or self._unsent) and not up_s else 0
             poll.register(number, mask)
-            waits = [peer.nap_s, *(wait_s for wait_s in (up_s, down_s) if wait_s)]
+            waits = [TICK_S, *(wait_s for wait_s in (up_s, down_s) if wait_s)]
             found = poll.poll(min(waits) * 1000)
             has_output = has_output or not found
             for ready, what in found:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ from ..framing import Found
 from .attempts import Attempts
 from .dialogue import REFS_AT_ONCE, Dialogue, Held, Question, Upload
 from .line import FREE_LINE, Line
-from .link import TICK_S, Bell, Link, open_link
+from .link import Bell, Link, open_link
 from .pace import Pace
 from .pushed import Arrival
 from .questions import Chunk, Reading, Sizes, Watching, Window, arrival_of, chunk_of
@@ -30,14 +30,8 @@ IDLE_S: Final = 60.0
 
 CLOSE_WAIT_S: Final = 2.0
 
-GATHER_BYTES: Final = 256 * 1024
-NAP_S: Final = 0.02
-NAPS_FOR_S: Final = 0.1
-"""While uploads come, those without hurry are gathered: to this many bytes, or for this time; when
-none has come for the last one, the loop waits for the bell alone."""
-
-_AWAKE, _NAPS, _ASLEEP = range(3)
-"""Of the loop: it asks for more by itself, does so soon, or has to be told of what is new."""
+GATHER_BYTES: Final = 512 * 1024
+"""So much is handed over together: to wake the loop costs more than to send a blob."""
 
 
 class Stream:
@@ -63,9 +57,7 @@ class Stream:
         self._opening = threading.Lock()
         self._thread: threading.Thread | None = None
         self._bell = Bell()
-        self._state = _AWAKE
-        self._gathered_bytes = 0  # of uploads that came since the loop naps
-        self._put_at = 0.0  # when the loop last found uploads to send
+        self._is_awake = True  # of the loop: it asks for more by itself
         self._is_closed = False
         self._closing = threading.Event()
         self._used_at = 0.0
@@ -82,37 +74,17 @@ class Stream:
 
     def put(
         self,
-        ref: Ref,
-        data: bytes,
+        blobs: Iterable[tuple[Ref, bytes]],
         done: Callable[[Upload], None],
         *,
         no_rush: bool = False,
     ) -> None:
-        """Send a blob. Holds the caller up while too much is without an answer.
+        """Send blobs, in order. Holds the caller up while too much is without an answer.
 
-        done: called once, by the stream's thread, which it must not hold up. no_rush: the
-        server need not make it durable before the next blob without this flag.
+        done: called once for each, by the stream's thread, which it must not hold up. no_rush:
+        the server need not make them durable before the next blob without this flag.
         """
-        if len(data) > MAX_BLOB_SIZE:
-            raise TooLarge("put", ref, f"{len(data)} bytes")
-        self.open()
-        if self._line.compress is None:
-            upload = Upload(ref, data, done, no_rush=no_rush)
-        else:
-            packed = wire.pack(self._codec(self._line.compress), data)
-            upload = Upload(
-                ref, packed.data, done, size=len(data), packed=packed.packed, no_rush=no_rush
-            )
-        with self._lock:
-            while self._dialogue.unanswered_bytes > UNANSWERED_BYTES:
-                self._has_room.wait()
-            self._dialogue.put(upload)
-            self._gathered_bytes += len(upload.data)
-            # One ring for many: to wake the loop costs more than to send a blob.
-            if not no_rush or self._state is _ASLEEP or self._gathered_bytes >= GATHER_BYTES:
-                self._tell()
-        with suppress(StoreError):  # it is told by `done`
-            self.open()  # it may just have ended
+        self._put([self._upload(ref, data, done, no_rush=no_rush) for ref, data in blobs])
 
     def put_many(
         self, blobs: Iterable[tuple[Ref, bytes]]
@@ -121,14 +93,42 @@ class Stream:
 
         Raises Unavailable.
         """
-        sent: list[Upload] = []
         answered = threading.Semaphore(0)
+        sent: list[Upload] = []
+        put = gathered_bytes = 0  # how many of them have been handed over; bytes of the others
         for ref, data in blobs:
-            sent.append(Upload(ref, b"", lambda _: None, size=len(data)))
-            self.put(ref, data, _Answer(sent[-1], answered), no_rush=True)
+            sent.append(self._upload(ref, data, lambda _: answered.release(), no_rush=True))
+            gathered_bytes += len(data)
+            if gathered_bytes >= GATHER_BYTES:
+                self._put(sent[put:])
+                put, gathered_bytes = len(sent), 0
+        self._put(sent[put:])
         for _ in sent:
             answered.acquire()
         return [(SizedRef(upload.ref, upload.size), upload.error) for upload in sent]
+
+    def _upload(
+        self, ref: Ref, data: bytes, done: Callable[[Upload], None], *, no_rush: bool
+    ) -> Upload:
+        size = len(data)
+        if size > MAX_BLOB_SIZE:
+            raise TooLarge("put", ref, f"{size} bytes")
+        is_packed = False
+        if self._line.compress is not None:
+            data, is_packed = wire.pack(self._codec(self._line.compress), data)
+        return Upload(ref, data, done, size=size, packed=is_packed, no_rush=no_rush)
+
+    def _put(self, uploads: Sequence[Upload]) -> None:
+        self.open()
+        with self._lock:
+            for upload in uploads:
+                while self._dialogue.unanswered_bytes > UNANSWERED_BYTES:
+                    self._tell()
+                    self._has_room.wait()
+                self._dialogue.put(upload)
+            self._tell()
+        with suppress(StoreError):  # it is told by `done`
+            self.open()  # it may just have ended
 
     def _codec(self, level: int) -> wire.Zstd:
         codec: wire.Zstd | None = getattr(self._codecs, "codec", None)
@@ -347,13 +347,13 @@ class Stream:
     def _begin(self) -> None:
         self._used_at = time.monotonic()
         self._dialogue.connected(self._used_at)
-        self._state = _AWAKE
+        self._is_awake = True
         self.connections += 1
 
     def _tell(self) -> None:
         """Wake the loop, if it waits. With the lock held."""
-        if self._state is not _AWAKE:
-            self._state = _AWAKE
+        if not self._is_awake:
+            self._is_awake = True
             self._bell.ring()
 
     def _tell_of_credit(self) -> None:
@@ -443,29 +443,13 @@ class Stream:
     def next_message(self, budget_bytes: int) -> bytes | None:
         with self._lock:
             message = self._dialogue.next_message(budget_bytes)
-            now = time.monotonic()
-            if self._gathered_bytes:
-                self._gathered_bytes, self._put_at = 0, now
-            if message is not None:
-                self._state = _AWAKE
-            else:
-                self._rest(now)
+            self._is_awake = message is not None
             return message
 
     def may_send(self) -> bool:
         with self._lock:
-            if self._dialogue.has_output:
-                return True
-            self._rest(time.monotonic())
-            return False
-
-    def _rest(self, now: float) -> None:
-        """The loop asks no more by itself. With the lock held."""
-        self._state = _NAPS if now - self._put_at < NAPS_FOR_S else _ASLEEP
-
-    @property
-    def nap_s(self) -> float:
-        return NAP_S if self._state is _NAPS else TICK_S
+            self._is_awake = self._dialogue.has_output
+            return self._is_awake
 
     def tick(self, now: float) -> None:
         with self._lock:
@@ -481,17 +465,3 @@ class Stream:
             machine = self._dialogue.machine
             assert machine is not None
             return machine.is_finished or (self._is_closed and self._dialogue.has_work)
-
-
-class _Answer:
-    """Passes the outcome of an upload on to who waits for many."""
-
-    __slots__ = ("_answered", "_kept")
-
-    def __init__(self, kept: Upload, answered: threading.Semaphore) -> None:
-        self._kept = kept
-        self._answered = answered
-
-    def __call__(self, upload: Upload) -> None:
-        self._kept.error = upload.error
-        self._answered.release()
