@@ -37,7 +37,7 @@ _codecs: Final = threading.local()
 def unpacked(blob: events.Blob) -> bytes:
     """The bytes of a blob. Raises Corrupt."""
     if not blob.packed:
-        return blob.data
+        return bytes(blob.data)
     codec: wire.Zstd | None = getattr(_codecs, "codec", None)
     if codec is None:
         codec = _codecs.codec = wire.Zstd()

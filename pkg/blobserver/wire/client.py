@@ -492,7 +492,7 @@ class ClientMachine(Connection):
         return bool(self._asked or self._puts or self._unfinished)
 
 
-def _blob(request: int, flags: int, head: BlobHead, data: bytes) -> Blob:
+def _blob(request: int, flags: int, head: BlobHead, data: bytes | memoryview) -> Blob:
     packed, is_schema = bool(flags & ZSTD), bool(flags & frames.SCHEMA)
     return Blob(
         request, head.item, head.ref, data, head.size, packed, head.place, is_schema, flags & CLASS

@@ -29,6 +29,10 @@ SILENT_BEATS: Final = 3
 SMALL_PIECE_BYTES: Final = 4096
 """Smaller pieces are gathered: each kept by itself would cost more than its bytes."""
 
+KEPT_SHARE: Final = 16
+"""A blob that is at least this part of its message stays where it came: who takes it makes the
+copy, in a thread of its own. A view keeps the whole message."""
+
 Handler = Callable[[int, int, memoryview, list[Event]], None]
 
 
@@ -147,7 +151,7 @@ class Connection:
         flags: int,
         request: int,
         head: PutHead | BlobHead,
-    ) -> bytes | None:
+    ) -> bytes | memoryview | None:
         """A blob's first piece has come; returns the blob if that is all of it."""
         priority, size, piece = flags & CLASS, head.size, head.piece
         for other in self._unfinished.values():
@@ -156,7 +160,8 @@ class Connection:
         got = len(piece)
         if flags & END:
             _check_end(got, size, flags)
-            return bytes(piece)
+            is_small = got * KEPT_SHARE < memoryview(piece.obj).nbytes
+            return bytes(piece) if is_small else piece
         _check_more(got, size, flags)
         unfinished = Unfinished(flags, head)
         unfinished.add(piece)

@@ -104,14 +104,14 @@ class Blob(NamedTuple):
     """A blob (or range) has come whole; it is not checked. Call `release` when it is used up.
 
     ref: "" for a range or item of `fetch` (its position is `item`). is_schema: it describes what
-    follows. place: where its bytes belong in the file. data: as sent: unpack it where `packed`;
-    empty where names alone were asked for.
+    follows. place: where its bytes belong in the file. data: as sent, perhaps a view of the message
+    that it came in: unpack it where `packed`; empty where names alone were asked for.
     """
 
     request: int
     item: int
     ref: str
-    data: bytes
+    data: bytes | memoryview
     size: int
     packed: bool
     place: Place | None

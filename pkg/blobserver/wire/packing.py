@@ -12,7 +12,7 @@ class Codec(Protocol):
         """One zstd frame."""
         ...
 
-    def decompress(self, data: bytes, size: int) -> bytes:
+    def decompress(self, data: bytes | memoryview, size: int) -> bytes:
         """What the frame holds, never much more than `size` bytes. Raises Corrupt."""
         ...
 
@@ -33,7 +33,7 @@ def pack(codec: Codec | None, data: bytes) -> Packed:
     return Packed(data, False)
 
 
-def unpack(codec: Codec, data: bytes, size: int) -> bytes:
+def unpack(codec: Codec, data: bytes | memoryview, size: int) -> bytes:
     """Undo `pack`. Raises Corrupt unless `size` bytes come out."""
     plain = codec.decompress(data, size)
     if len(plain) != size:

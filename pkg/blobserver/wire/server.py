@@ -265,7 +265,7 @@ class ServerMachine(Connection):
         elif self.leaves:
             self.error(request, Code.UNAVAILABLE, "the server is about to end")
         elif whole is not None:
-            out.append(_put(request, head, flags, whole))
+            out.append(_put(request, head, flags, bytes(whole)))
 
     def _whole(self, request: int, blob: Unfinished, data: bytes, out: list[Event]) -> None:
         assert isinstance(blob.head, PutHead)

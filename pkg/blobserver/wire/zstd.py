@@ -18,7 +18,7 @@ class Zstd:
     def compress(self, data: bytes) -> bytes:
         return self._compressor.compress(data)
 
-    def decompress(self, data: bytes, size: int) -> bytes:
+    def decompress(self, data: bytes | memoryview, size: int) -> bytes:
         """Raises Corrupt: no zstd frame, more than one, or another size than `size`."""
         library = self._library
         try:
