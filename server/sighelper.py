@@ -12,7 +12,7 @@ from ..blobserver.memory import Memory
 from ..blobserver.storage import Storage
 from ..errors import ConfigError, Invalid, NotFound, TooLarge, Unsupported
 from ..schema.keyring import SecretKey, find_key, read_ring
-from ..schema.signing import Signer, verify
+from ..schema.signing import VERDICTS, Signer, verify
 from ..schema.text import MAX_SCHEMA_SIZE
 from .answers import PLAIN, HttpError, json_answer, json_text, redirect, typed
 from .auth import Right
@@ -20,13 +20,6 @@ from .bridge import Bridge
 from .forms import form_of
 from .getting import serve_blob
 from .routes import ANY, POST, READ, Route
-
-_VERDICTS = {
-    "split": "jsonsign: no 13-byte camliSig separator found in sjson",
-    "parse payload": "parsing payload map failed",
-    "verify": "signature verification failed",
-}
-"""What the reference says, by the step in which the signature was found wanting."""
 
 _LOCKED = (
     "a passphrase protects it, and a server has nobody to ask. Give it a keyring without one"
@@ -126,7 +119,7 @@ def verdict_on(data: bytes, keys: Fetcher) -> dict[str, object]:
     except TooLarge as error:
         message = error.reason
     except Invalid as error:
-        message = _VERDICTS.get(error.operation, _VERDICTS["verify"])
+        message = VERDICTS.get(error.operation, VERDICTS["verify"])
     else:
         return {
             "signatureValid": True,

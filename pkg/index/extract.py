@@ -12,7 +12,7 @@ from ..errors import Corrupt, Invalid, NotFound, StoreError
 from ..schema.claims import DEL_ATTRIBUTE, DELETE, Claim, is_dated, read_claim
 from ..schema.directory import directory_members
 from ..schema.parse import Schema, parse
-from ..schema.signing import Verification, verify
+from ..schema.signing import VERDICTS, Verification, verify
 from ..schema.times import format_time
 from ..schema.usual import UsualClaim, UsualPermanode, key_id_of, read_usual
 from .derived import derived_rows, dirty_key, has_row, type_rows
@@ -143,15 +143,9 @@ class _Tracker:
             self.lacking = ref
 
 
-_REASONS: Final = {
-    "split": "jsonsign: no 13-byte camliSig separator found in sjson",
-    "verify": "signature verification failed",
-}
-"""What uploaders read, in the words of Perkeep, by the operation of a signature's error."""
-
-
 def _reason(error: StoreError) -> str:
-    return _REASONS.get(error.operation) or error.reason or str(error)
+    """What uploaders read."""
+    return VERDICTS.get(error.operation) or error.reason or str(error)
 
 
 def _clean(camli_type: str) -> str:

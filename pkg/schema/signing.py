@@ -32,6 +32,16 @@ SEPARATOR: Final = b',"camliSig":"'
 ZERO_TIME_S: Final = 2288912640
 """The signature time of Perkeep's sign handler, which passes no time: a day in 2042."""
 
+_PARSE: Final = "parse signature"
+
+VERDICTS: Final = {
+    "split": "jsonsign: no 13-byte camliSig separator found in sjson",
+    _PARSE: "parsing signature map failed",
+    "parse payload": "parsing payload map failed",
+    "verify": "signature verification failed",
+}
+"""What Perkeep tells its users, by the operation of an error of `verify`."""
+
 _MAX_KEY_BLOB_SIZE: Final = 256 * 1024
 _WHITE_SPACE: Final = b" \t\n\v\f\r"
 
@@ -87,7 +97,9 @@ def _signable(text: bytes, signer: Signer) -> bytes:
     try:
         members = decode(stripped)
     except Invalid:
-        members = None
+        raise Invalid("sign", "text", "json parse error") from None
+    if members is None:
+        members = {}  # Perkeep takes null for an object without members
     if not isinstance(members, dict):
         raise Invalid("sign", "text", "json parse error")
     if "camliSigner" not in members:
@@ -122,8 +134,8 @@ def verify(data: bytes, blobs: Fetcher) -> Verification:
     blobs: where the key blob is fetched from; it must hold it under the very ref that the
     blob names.
     Raises NotFound for an absent key; Invalid if the blob is not signed ("split"), is
-    not well-formed ("parse payload") or the signature is not good ("verify"), which is the
-    `operation` of the error. The rules are in pkg/schema/SIGNING.md, "Verifying".
+    not well-formed ("parse payload", "parse signature") or the signature is not good ("verify"),
+    which is the `operation` of the error. The rules are in pkg/schema/SIGNING.md, "Verifying".
     """
     end = _separator(data)
     signed_part = data[:end]
@@ -152,8 +164,9 @@ def check_signature(signer_ref: Ref, signed: bytes, text: bytes, blobs: Fetcher)
 
 
 def _not_good(signer_ref: Ref, error: Invalid | Unsupported) -> Invalid:
-    reason = str(error) if error.operation != "verify" else error.reason
-    return Invalid("verify", f"signature by {signer_ref}", reason)
+    operation = error.operation if error.operation == _PARSE else "verify"
+    reason = error.reason if error.operation in (_PARSE, "verify") else str(error)
+    return Invalid(operation, f"signature by {signer_ref}", reason)
 
 
 def public_key(key_blob: bytes) -> PublicKey:
@@ -227,11 +240,11 @@ def _signature_text(tail: bytes) -> bytes:
     try:
         members = _decode(tail)
     except Invalid:
-        raise Invalid("verify", "signature", "what follows the payload is not JSON") from None
+        raise Invalid(_PARSE, "signature", "what follows the payload is not JSON") from None
     text = members.get("camliSig") if isinstance(members, dict) and len(members) == 1 else None
     if not isinstance(text, str):
         reason = "what follows the payload is not one camliSig text"
-        raise Invalid("verify", "signature", reason)
+        raise Invalid(_PARSE, "signature", reason)
     try:
         return text.encode("ascii")
     except UnicodeEncodeError:

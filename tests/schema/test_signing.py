@@ -99,6 +99,7 @@ def test_white_space_after_the_text_does_not_change_what_is_signed() -> None:
         (b"", "json parse error"),
         (b"{} {}", "json parse error"),
         (b"{}", 'json lacks "camliSigner" key with public key blobref'),
+        (b"null", 'json lacks "camliSigner" key with public key blobref'),
         (b'{"camliSigner": "zzz"}', 'json "camliSigner" key is malformed or unsupported'),
         (b'{"camliSigner": 5}', 'json "camliSigner" key is malformed or unsupported'),
         (
@@ -126,6 +127,8 @@ def test_text_over_the_size_of_a_schema_blob_is_neither_signed_nor_verified() ->
         (TEXT, "split"),
         (SIGNED.replace(b'"camliVersion": 1', b'"camliVersiom": 1'), "parse payload"),
         (SIGNED.replace(b'"camliSigner"', b'"camliSignex"'), "parse payload"),
+        (SIGNED + b"x", "parse signature"),
+        (SIGNED.replace(b'","camliSig', b'"\n,"camliSig')[:-2] + b',"x":1}', "parse signature"),
         (SIGNED.replace(b'"x"', b'"y"'), "verify"),
     ],
 )
