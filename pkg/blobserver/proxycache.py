@@ -171,15 +171,22 @@ class ProxyCache(Forward):
 
     def write_many(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         batch = list(blobs)
-        written = self._inner.write_many(batch)
+        with self._unsynced.watch() as removed:
+            written = self._inner.write_many(batch)
+            self._hold(batch, removed)
+        return written
+
+    def _hold(self, blobs: Iterable[tuple[Ref, bytes]], removed: set[Ref]) -> None:
+        """Keep what is written until its sync, for the cache; nothing of what was removed since."""
         with self._unsynced.lock:
             room = _HELD_SIZE - self._held_size
-            for ref, data in batch:
+            for ref, data in blobs:
+                if ref in removed:
+                    continue
                 held = data if len(data) <= room else None
                 if self._unsynced.add([(ref, held)]) and held is not None:
                     self._held_size += len(held)
                     room -= len(held)
-        return written
 
     def sync(self) -> None:
         begun = self._unsynced.begin()

@@ -98,20 +98,24 @@ class Held:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._blobs: dict[Ref, bytes] = {}
+        self._blobs: dict[Ref, list[bytes]] = {}  # a list for each call of `add`, never changed
 
     def add(self, blobs: Iterable[tuple[Ref, bytes]]) -> list[SizedRef]:
         batch = [(ref, bytes(data)) for ref, data in blobs]
         with self._lock:
-            self._blobs.update(batch)
+            self._blobs.update((ref, [data]) for ref, data in batch)
         return [SizedRef(ref, len(data)) for ref, data in batch]
 
     def upload(self, receive_many: Callable[[Iterable[tuple[Ref, bytes]]], object]) -> None:
         """Hand everything on. What could not be stored stays, for the next call."""
         with self._lock:
-            batch = dict(self._blobs)
-        receive_many(batch.items())
-        self.drop(batch)
+            begun = dict(self._blobs)
+        receive_many((ref, data) for ref, [data] in begun.items())
+        with self._lock:
+            for ref, held in begun.items():
+                # What was added since may have been removed below after it was uploaded.
+                if self._blobs.get(ref) is held:
+                    del self._blobs[ref]
 
     def drop(self, refs: Iterable[Ref]) -> None:
         with self._lock:

@@ -1,5 +1,6 @@
 """The store: sealed blobs in one store, meta blobs in another, an index and a memory here."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -72,6 +73,7 @@ class Encrypt(Storage):
         self._group = GroupCommit(self._commit)
         self._lost: set[Ref] = set()
         self._removing: set[Line] = set()
+        self._purging = threading.Lock()
         with ExitStack() as undo:
             undo.callback(known.close)
             undo.callback(rows.close)
@@ -148,11 +150,11 @@ class Encrypt(Storage):
             places = self._places(page)
             there = {ref for ref, _ in self._blobs.stat(place.sealed for place in places.values())}
             for ref, place in places.items():
-                other = place if place.sealed in there else self._elsewhere(ref)
+                other = place if place.sealed in there else self._elsewhere(ref, place)
                 if other is not None:
                     yield SizedRef(ref, other.size)
-                elif self._place(ref) == place:  # else it was removed while we looked
-                    self._lost.add(ref)
+                else:
+                    self._note_lost(ref, place)
 
     def enumerate(self, after: str = "") -> Iterator[SizedRef]:
         """By the rows, without what a read or a stat has found to be gone below."""
@@ -205,18 +207,21 @@ class Encrypt(Storage):
         lines.update(Line(ref, place) for ref, place in self._places(wanted).items())
         for ref in wanted:
             lines.update(Line(ref, place) for _, place in self._known.said_of(ref))
-        self._purge(sorted(lines))
+        self._purge(lines)
         self._lost.difference_update(wanted)
 
-    def _purge(self, lines: list[Line]) -> None:
+    def _purge(self, lines: Iterable[Line]) -> None:
         """Remove these sealed blobs, and those whose removal failed before.
 
         Cut short, the next opening goes on with it.
         """
-        self._removing.update(lines)
-        lines = sorted(self._removing)
-        if not lines:
-            return
+        with self._purging:
+            self._removing.update(lines)
+            if self._removing:
+                self._purge_all(sorted(self._removing))
+            self._removing.clear()
+
+    def _purge_all(self, lines: list[Line]) -> None:
         gone = {place.sealed for _, place in lines}
         try:
             self._known.begin_removal(lines)
@@ -225,11 +230,12 @@ class Encrypt(Storage):
             # next opening says that they are gone.
             self._blobs.remove(sorted(gone))
             self._known.begin_removal(lines)
-        batch = Batch(frees_room=True)
-        for ref, place in self._places({ref for ref, _ in lines}).items():
-            if place.sealed in gone:
-                batch.delete(ref.encode())
-        self._rows.commit(batch)
+        with self._unsynced.lock:  # a row that a sync sets meanwhile leads elsewhere, and stays
+            batch = Batch(frees_room=True)
+            for ref, place in self._places({ref for ref, _ in lines}).items():
+                if place.sealed in gone:
+                    batch.delete(ref.encode())
+            self._rows.commit(batch)
         try:
             self._metas.without(lines)
         except Unavailable:
@@ -238,7 +244,6 @@ class Encrypt(Storage):
             self._metas.without(lines)
         self._blobs.remove(sorted(gone))
         self._known.end_removal(lines)
-        self._removing.difference_update(lines)
 
     def _finish_removals(self) -> None:
         lines = self._known.unfinished_removals()
@@ -308,13 +313,26 @@ class Encrypt(Storage):
             if key in rows and (place := Place.of_row(rows[key])) is not None
         }
 
-    def _elsewhere(self, ref: Ref) -> Place | None:
+    def _elsewhere(self, ref: Ref, place: Place) -> Place | None:
         """Another sealed copy that meta blobs name, and that is there; the row leads to it then."""
-        places = {place.sealed: place for _, place in self._known.said_of(ref)}
+        places = {other.sealed: other for _, other in self._known.said_of(ref)}
         for found, _ in self._blobs.stat(places) if places else ():
-            self._rows.set(ref.encode(), places[found].row())
+            self._lead(ref, place, places[found])
             return places[found]
         return None
+
+    def _lead(self, ref: Ref, before: Place, now: Place) -> None:
+        """Have the row lead to another copy, unless the blob was stored again or removed while we
+        looked."""
+        with self._unsynced.lock:
+            if self._place(ref) == before and not self._known.removed([now.sealed]):
+                self._rows.set(ref.encode(), now.row())
+
+    def _note_lost(self, ref: Ref, place: Place) -> None:
+        """Unless the blob was stored again or removed while we looked."""
+        with self._unsynced.lock:
+            if self._place(ref) == place:
+                self._lost.add(ref)
 
     # -- inside: reading ------------------------------------------------------------------------
 
@@ -361,11 +379,11 @@ class Encrypt(Storage):
                 data = self._read(ref, other)
             except (NotFound, Corrupt):
                 continue
-            if other != now and self._place(ref) == place:
-                self._rows.set(ref.encode(), other.row())
+            if other != now:
+                self._lead(ref, now, other)
             return data
         if isinstance(error, NotFound):
-            self._lost.add(ref)
+            self._note_lost(ref, now)
         raise error
 
     # -- inside: writing ------------------------------------------------------------------------
