@@ -103,17 +103,21 @@ class LimitedSocket(WebSocketsSansIOProtocol):
 
     # -- taken over -----------------------------------------------------------------------------
 
-    def hand_over(self, receiver: Receiver, message_bytes: int, buffer_bytes: int) -> None:
+    def hand_over(
+        self, receiver: Receiver, message_bytes: int, buffer_bytes: int, into: memoryview
+    ) -> None:
         """Give all that comes to `receiver` from now on; it sees to heartbeats, too.
 
         Call it at once after the handshake was accepted. message_bytes: the longest message.
-        buffer_bytes: when so much is written and not taken, the socket is not writable.
+        buffer_bytes: when so much is written and not taken, the socket is not writable. into:
+        where all sockets of this event loop may read to.
         """
         self._receiver = receiver
         self.stop_keepalive()
         self.conn.max_message_size = message_bytes
         if not self._is_early:  # else the library may be in the middle of a frame
             self._cutter = Cutter(message_bytes, apply_mask)
+            self.transport.set_protocol(_Reader(self, into))
         self.transport.set_write_buffer_limits(buffer_bytes, buffer_bytes // 4)
         while not self.queue.empty():
             self._pass_on(cast("dict[str, Any]", self.queue.get_nowait()))
@@ -174,14 +178,15 @@ class LimitedSocket(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Whole messages are cut out here; the library is asked for what is left."""
-        cutter = self._cutter
-        if cutter is None:
+        if self._receiver is None:
             self._is_early, self._has_begun = self._has_begun, True
-            super().data_received(data)
-            return
+        super().data_received(data)
+
+    def data_came(self, data: memoryview) -> None:
+        """Whole messages are cut out here; the library is asked for what is left."""
+        assert self._cutter is not None
         assert self._receiver is not None
-        for is_message, piece in cutter.cut(data):
+        for is_message, piece in self._cutter.cut(data):
             if not is_message:
                 super().data_received(bytes(piece))
             elif self.is_open:
@@ -215,6 +220,33 @@ class LimitedSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self._receiver is not None:
             self._receiver.was_lost()
+
+
+class _Reader(asyncio.BufferedProtocol):
+    """Reads for a socket that was taken over. What is read is dealt with before anything else is,
+    so there is one place for all: a message is copied once, while it is unmasked."""
+
+    def __init__(self, socket: LimitedSocket, into: memoryview) -> None:
+        self._socket = socket
+        self._into = into
+
+    def get_buffer(self, _: int) -> memoryview:
+        return self._into
+
+    def buffer_updated(self, size_bytes: int) -> None:
+        self._socket.data_came(self._into[:size_bytes])
+
+    def eof_received(self) -> None:
+        self._socket.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._socket.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._socket.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._socket.resume_writing()
 
 
 def socket_of(scope: MutableMapping[str, Any]) -> LimitedSocket:

@@ -54,6 +54,9 @@ REQUESTS: Final = 64
 ITEMS: Final = 1000
 HEARTBEAT_S: Final = 20
 
+READ_BYTES: Final = 512 * 1024
+"""What is read at a time."""
+
 BUFFER_BYTES: Final = 64 * 1024
 """What is given to the socket before it is taken; the rest waits where it can be overtaken."""
 
@@ -103,6 +106,7 @@ class Streams:
         self.bridge: Final = bridge
         self.budget: Final = budget
         self.logs: Final = logs
+        self.into: Final = memoryview(bytearray(READ_BYTES))
         self._auth = auth
         self._connections: set[Connection] = set()
         self._ticking: asyncio.Task[None] | None = None
@@ -168,7 +172,7 @@ class _Conversation(Response):
         await WebSocket(scope, receive, send).accept()
         connection = Connection(self._streams, socket, self._rights)
         try:
-            socket.hand_over(connection, MESSAGE_BYTES, BUFFER_BYTES)
+            socket.hand_over(connection, MESSAGE_BYTES, BUFFER_BYTES, self._streams.into)
             connection.pump()
             await connection.gone
         finally:

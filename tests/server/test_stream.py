@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 import zstandard
 from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
@@ -465,6 +466,22 @@ def test_a_message_in_fragments_is_one_message(client: StreamClient) -> None:
         message = client.socket.recv(timeout=GUARD_S)
         assert isinstance(message, bytes)
         frames += message
+
+
+def test_a_message_that_comes_in_parts_is_whole_whatever_others_send_between(
+    server: RunningServer, client: StreamClient
+) -> None:
+    client.settle(client.put(b"the handshake is over"))
+    requests = client.put(*(os.urandom(size) for size in (70_000, 90_000, 100)))
+    message = client.machine.next_message()
+    assert message is not None
+    wire = Frame(Opcode.BINARY, message).serialize(mask=True)
+    with streaming(server) as other:
+        for begin in range(0, len(wire), 40_001):
+            client.socket.socket.sendall(wire[begin : begin + 40_001])
+            sent = other.put(os.urandom(60_000), os.urandom(300))
+            assert set(other.settle(sent).values()) == {None}
+    assert set(client.settle(requests).values()) == {None}
 
 
 def test_an_upload_beyond_the_window_is_a_violation(client: StreamClient) -> None:
