@@ -59,6 +59,18 @@ class Nowhere(Storage):
         pass
 
 
+class Measuring(Nowhere):
+    """Keeps only the sizes of the blobs that it was given."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[Ref, int] = {}
+
+    def write_many(self, blobs: Iterable[Blob]) -> list[SizedRef]:
+        found = super().write_many(blobs)
+        self.sizes.update(found)
+        return found
+
+
 class LocalClient(Client):
     """A client that stores here. It has no discovery, and no memory of what it stored."""
 
@@ -90,15 +102,20 @@ def local_client(environ: Mapping[str, str], folder: str, secret_ring: str = "")
 
     Without a configuration file nothing is left out, and nothing can be signed.
     """
+    if folder == DISCARD:
+        return client_of(Nowhere(), environ, secret_ring)
+    from ..blobserver.folder import open_folder
+
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return client_of(open_folder(path, packs_if_new=True), environ, secret_ring)
+
+
+def client_of(storage: Storage, environ: Mapping[str, str], secret_ring: str = "") -> LocalClient:
+    """A client that stores in a store of this process."""
     config = ClientConfig()
     if places.client_config_file(environ).exists():
         config = read_config(environ)
     if secret_ring:
         config = config.with_secret_ring(Path(secret_ring))
-    if folder == DISCARD:
-        return LocalClient(Nowhere(), config, environ)
-    from ..blobserver.folder import open_folder
-
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    return LocalClient(open_folder(path, packs_if_new=True), config, environ)
+    return LocalClient(storage, config, environ)

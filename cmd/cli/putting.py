@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -32,6 +34,9 @@ if TYPE_CHECKING:  # the library is slow to import, which --help can't wait for
 @switch("--contents_only", hidden=True)
 @switch("--capctime", hidden=True)
 @switch("--statcache", default=True, hidden=True, expose_value=False)
+@switch("--sqlitecache", hidden=True, expose_value=False)
+@switch("--debug-memstats", hidden=True)
+@click.option("--debug-histogram-file", metavar="FILE", default="", hidden=True)
 @json_flag
 @click.pass_obj
 def put_files(
@@ -48,6 +53,8 @@ def put_files(
     du: bool,
     contents_only: bool,
     capctime: bool,
+    debug_memstats: bool,
+    debug_histogram_file: str,
 ) -> None:
     """Store files and directories; print the ref of each.
 
@@ -55,6 +62,10 @@ def put_files(
     Example: pk-put file --permanode --tag=letters ~/Documents
     """
     _check_flags(paths, permanode, filenodes, delete_after_upload, vivify, bool(title or tag))
+    if debug_memstats and delete_after_upload:
+        raise click.UsageError("-debug-memstats stores nothing, so -delete_after_upload is refused")
+    if debug_histogram_file and not debug_memstats:
+        raise click.UsageError("-debug-histogram-file needs -debug-memstats")
     if du:
         _show_sizes(session, paths)
         return
@@ -72,7 +83,8 @@ def put_files(
         exif_zone=local_zone(os.environ.get("TZ", "")) if exiftime else None,
     )
     progress = Progress()
-    with open_client(session) as client:
+    measured = _measuring(session, debug_histogram_file) if debug_memstats else None
+    with measured or open_client(session) as client:
         hooks = Hooks(is_ignored=client.ignored)
         if filenodes:
             hooks = Hooks(client.ignored, _FileNodes(session, client, tag, delete_after_upload))
@@ -91,6 +103,23 @@ def put_files(
     }
     if progress.problems or session.output.shows_progress:
         session.output.note(_told(progress))
+
+
+@contextmanager
+def _measuring(session: Session, histogram: str) -> Iterator["Client"]:
+    """A client that stores nothing, and in the end tells what it would have stored.
+
+    histogram: a file for the size of each blob, one a line; "" for none.
+    """
+    from ..clients.targets import Measuring, client_of
+
+    kept = Measuring()
+    with client_of(kept, os.environ, session.secret_keyring) as client:
+        yield client
+    sizes = kept.sizes.values()
+    session.output.note(f"In-memory blob stats: {len(sizes)} blobs, {sum(sizes)} bytes")
+    if histogram:
+        Path(histogram).write_text("".join(f"{size}\n" for size in sizes))
 
 
 def _told(progress: "Progress") -> str:

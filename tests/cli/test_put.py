@@ -247,6 +247,37 @@ def test_a_blobdir_takes_the_place_of_the_server(environ: dict[str, str], tree: 
         assert {*stored.lines} <= {ref for ref, _ in kept.enumerate()}
 
 
+def test_sizes_of_blobs_are_measured_without_a_server(
+    environ: dict[str, str], tree: Path, tmp_path: Path
+) -> None:
+    nowhere = environ | {"PK_SERVER": "http://127.0.0.1:9"}
+    sizes = str(tmp_path / "sizes")
+    flags = ["-debug-memstats", "-debug-histogram-file", sizes, "-sqlitecache"]
+    measured = put(nowhere, tree, "file", *flags, ".")
+    assert measured.exit_code == 0, measured.stderr
+    assert measured.lines == put(nowhere, tree, "-blobdir", "discard", "file", ".").lines
+    numbers = [int(line) for line in (tmp_path / "sizes").read_text().split()]
+    words = f"In-memory blob stats: {len(numbers)} blobs, {sum(numbers)} bytes"
+    assert words in measured.stderr
+    assert len(numbers) > 5
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-debug-histogram-file=x"],
+        ["-debug-memstats", "-filenodes", "-delete_after_upload"],
+    ],
+)
+def test_what_is_only_measured_is_not_deleted(
+    environ: dict[str, str], tree: Path, flags: list[str]
+) -> None:
+    ran = put(environ, tree, "file", *flags, "a")
+    assert ran.exit_code == 1
+    assert (tree / "a").exists()
+    assert not (tree / "x").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("1h", 3600), ("90s", 90), ("1h30m", 5400), ("1.5h", 5400), ("2ms", 0.002)],
