@@ -76,6 +76,7 @@ class Restore:
         self._skip_irregular = skip_irregular
         self._folders: list[_Node] = []
         self._new_folders: set[tuple[bytes, ...]] = set()  # nothing was in them
+        self._owners: dict[tuple[bytes, ...], writing.Owner] = {}  # of what is made in those
         self._linked: dict[str, tuple[bytes, ...]] = {}
         self._links: list[tuple[_Node, tuple[bytes, ...]]] = []
         self._top = -1
@@ -317,8 +318,20 @@ class Restore:
             yield contents(pushed, leaves, self._progress)
 
     def _set_metadata(self, descriptor: int, node: _Node) -> None:
-        for problem in writing.set_metadata(descriptor, node.stat, mode=node.stat.mode):
+        stat, owner = node.stat, self._first_owner(descriptor, node)
+        for problem in writing.set_metadata(descriptor, stat, mode=stat.mode, owner=owner):
             self._failed(node, problem)
+
+    def _first_owner(self, descriptor: int, node: _Node) -> writing.Owner | None:
+        """Whom a node belongs to that was just made: all in a new directory, which nobody else can
+        enter or change until the end, to the same. None elsewhere."""
+        folder = node.parts[:-1]
+        if folder not in self._new_folders:
+            return None
+        owner = self._owners.get(folder)
+        if owner is None:
+            owner = self._owners[folder] = writing.owner_of(descriptor)
+        return owner
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -228,14 +228,28 @@ def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
 # -- metadata -----------------------------------------------------------------------------------
 
 
-def set_metadata(descriptor: int, stat: RestoredStat, *, mode: int | None) -> list[OSError]:
+Owner = tuple[int, int]
+"""Numbers of user and group."""
+
+
+def owner_of(descriptor: int) -> Owner:
+    found = os.fstat(descriptor)
+    return found.st_uid, found.st_gid
+
+
+def set_metadata(
+    descriptor: int, stat: RestoredStat, *, mode: int | None, owner: Owner | None = None
+) -> list[OSError]:
     """Give an open file or directory its owner, attributes, mode and, last, its mtime.
 
-    Returns what could not be set of the attributes, and would have been with the rights at hand.
+    owner: whom it belongs to now, where that is known. Returns what could not be set of the
+    attributes, and would have been with the rights at hand.
     """
     is_root = os.geteuid() == 0
     if is_root:
-        os.fchown(descriptor, owner_number(stat), group_number(stat))
+        wanted = owner_number(stat), group_number(stat)
+        if wanted != owner:
+            os.fchown(descriptor, *wanted)
     problems = _set_xattrs(descriptor, stat, is_root) if stat.xattrs else []
     if mode is not None:
         os.fchmod(descriptor, mode)

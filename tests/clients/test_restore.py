@@ -71,6 +71,28 @@ def test_a_tree_comes_back_identical(kind: str, tmp_path: Path) -> None:
     assert list(map(str, differences(tree, tmp_path / "out" / "tree", owners=IS_ROOT))) == []
 
 
+@pytest.mark.parametrize("stored", [0, 12])
+def test_groups_are_set_below_a_folder_that_gives_its_own(stored: int, tmp_path: Path) -> None:
+    target, out = Target(), tmp_path / "out"
+    out.mkdir()
+    if IS_ROOT:
+        os.chown(out, 0, 12)
+        out.chmod(0o2755)
+    files = [
+        file_blob(target, f"{letter}{number}", b"x", unixOwnerId=number, unixGroupId=stored)
+        for letter in "ab"
+        for number in (0, 7)
+    ]
+    inner = folder_blob(target, "inner", files)
+    top = folder_blob(target, "new", [inner, file_blob(target, "beside", b"", unixOwnerId=0)])
+    assert restore(target, top, out).problems == []
+    if IS_ROOT:
+        made = {path.name: path.stat() for path in (out / "new" / "inner").iterdir()}
+        assert {name: (found.st_uid, found.st_gid) for name, found in made.items()} == {
+            f"{letter}{number}": (number, stored) for letter in "ab" for number in (0, 7)
+        }
+
+
 def test_large_files_come_back_in_stretches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
