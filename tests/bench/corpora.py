@@ -201,8 +201,7 @@ def make(corpus: Corpus) -> Path:
     store = open_store(unfinished)
     try:
         for page in made_in_parallel(corpus):
-            store.write_many(page)
-        store.sync()
+            store.receive_many(page)  # synced: rows of five million blobs are no single commit
     finally:
         store.close()
     unfinished.rename(folder)  # last: what has the name is whole
