@@ -5,7 +5,6 @@ Each step runs over a whole page inside the interpreter's own loops: twice as qu
 
 import re
 from collections.abc import Iterable, Iterator, Set
-from functools import partial
 from itertools import islice, repeat
 from typing import Final
 
@@ -25,8 +24,6 @@ _FIRST_PAGE: Final = 32
 _LARGEST_PAGE: Final = 512
 """A larger page does not stay in the processor's cache from step to step."""
 
-_sized: Final = partial(tuple.__new__, SizedRef)
-
 
 def sized(found: Iterable[Row], without: Set[Ref]) -> Iterator[SizedRef]:
     """Yield what `b:` rows in ascending order say; lazily, in pages that grow.
@@ -40,7 +37,8 @@ def sized(found: Iterable[Row], without: Set[Ref]) -> Iterator[SizedRef]:
         texts, sizes = _usual_refs(keys), _usual_sizes(values, zips, without)
         if texts and sizes:
             refs = map(str.__new__, repeat(Ref), texts)
-            yield from list(map(_sized, zip(refs, sizes, strict=True)))
+            pairs = zip(refs, sizes, strict=True)
+            yield from list(map(tuple.__new__, repeat(SizedRef), pairs))
         else:
             yield from _one_by_one(page, without)
         size = min(size * 2, _LARGEST_PAGE)
@@ -73,8 +71,7 @@ def _usual_sizes(
     if (
         not len(sizes) == len(offsets) == len(values)
         or ends != [b"\n"] * (len(values) - 1)
-        or not _are_numbers(sizes)
-        or not _are_numbers(offsets)
+        or not _are_numbers(sizes + offsets)
     ):
         return None
     for zip_ref in set(zip_refs) - zips:
