@@ -428,16 +428,39 @@ def run(command: click.Command, program: Program, words: Sequence[str] | None = 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if program is not PEATKEEPD:
         gc.set_threshold(COLLECTED_AT)
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_closed_streams()
     session = Session(program)
+    exit_code = 0
     try:
         exit_code = _invoke(command, session, list(sys.argv[1:] if words is None else words))
         session.output.finish(exit_code)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the results has gone. Nothing may be flushed into the pipe at exit.
+    except OSError as error:
+        # Nothing more may be flushed there at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE_EXIT
+        if isinstance(error, BrokenPipeError):  # whoever read the results has gone
+            return BROKEN_PIPE_EXIT
+        if not exit_code:
+            reason = error.strerror or str(error)
+            session.output.problem(OSError(error.errno, reason, "standard output"))
+        return exit_code or program.failed_exit
     return exit_code
+
+
+def _open_closed_streams() -> None:
+    """Lead streams that were closed when the program began to nowhere.
+
+    Else a file of ours would get the number of such a stream, and what is meant for that.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _invoke(command: click.Command, session: Session, words: list[str]) -> int:

@@ -1,6 +1,8 @@
 """Flags, exit codes, errors as text, and the wrapper that every program runs in."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import click
@@ -216,3 +218,27 @@ def test_a_closed_pipe_ends_the_program_quietly(
     assert run(failing(BrokenPipeError()), PK, []) == 141
     assert len(done) == 1
     assert capfd.readouterr().err == ""
+
+
+PROGRAM = "import sys; from peatkeep.cli.pk import main; main()"
+
+
+def with_stdout(redirected: str) -> subprocess.CompletedProcess[str]:
+    """`pk version`, its standard output led elsewhere by a shell."""
+    words = [sys.executable, "-c", PROGRAM, "version"]
+    return subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {redirected}', "sh", *words], capture_output=True, text=True
+    )
+
+
+def test_a_closed_standard_output_is_no_fault() -> None:
+    ran = with_stdout(">&-")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_results_that_can_not_be_written_are_a_failure() -> None:
+    ran = with_stdout("> /dev/full")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("Error:")
+    assert "No space left on device" in ran.stderr
+    assert "Traceback" not in ran.stderr
