@@ -35,7 +35,7 @@ def list_blobs(session: Session, src: str, describe: bool, kind: str) -> None:
             continue
         words = summary(meta)
         text = f"{ref} {size}" + (f"\t{words}" if words else "")
-        session.output.result(text, blobRef=ref, size=size, **{"camliType": "", **meta})
+        session.output.result(text, **{"camliType": "", **meta, "blobRef": ref, "size": size})
 
 
 def described(

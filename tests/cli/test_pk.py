@@ -13,9 +13,19 @@ from peatkeep.blob import Ref
 from peatkeep.blobserver.localdisk import LocalDisk
 from peatkeep.blobserver.receive import receive_many
 from peatkeep.schema.keyring import read_ring
+from peatkeep.schema.text import encode
 from tests.e2e.machine import Machine
+from tests.waiting import wait_until
 
-BLOBS = [b"", b"hello", b"tag:foo", bytes(100_000), *(b"%d" % n for n in range(300))]
+FILE = encode(
+    {
+        "camliType": "file",
+        "fileName": "a.txt",
+        "parts": [{"blobRef": Ref.of(b"hello"), "size": 5}],
+    }
+)
+FILE_REF = Ref.of(FILE)
+BLOBS = [FILE, b"", b"hello", b"tag:foo", bytes(100_000), *(b"%d" % n for n in range(300))]
 HEAVY = ["numpy", "cryptography", "starlette", "rich", "httptools", "sqlite3", "http.client"]
 
 
@@ -50,6 +60,18 @@ def test_list_as_json_ends_with_the_outcome(machine: Machine, blobs: dict[Ref, b
     *listed, last = map(json.loads, machine.run("pk", "list", "--json").out.splitlines())
     assert [blob["blobRef"] for blob in listed] == list(blobs)
     assert last == {"error": None, "exit": 0}
+
+
+def test_a_list_tells_what_each_blob_is(machine: Machine) -> None:
+    line = f"{FILE_REF} {len(FILE)}\tfile (a.txt size=5)"
+    # What was synced to the plain prefix is indexed a moment later.
+    wait_until(lambda: machine.run("pk", "list", "-type", "file").out.splitlines() == [line])
+    lines = machine.run("pk", "list", "-describe").out.splitlines()
+    assert {line, f"{Ref.of(b'hello')} 5"} <= {*lines}
+    found, last = map(
+        json.loads, machine.run("pk", "list", "-type", "file", "--json").out.splitlines()
+    )
+    assert (found["blobRef"], found["camliType"], last["exit"]) == (FILE_REF, "file", 0)
 
 
 def test_sync_copies_what_is_missing_and_says_so(
