@@ -10,6 +10,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -167,16 +168,21 @@ def memory_mb(kind: str) -> float:
 
 
 def reindex(corpus: Corpus) -> dict[str, float]:
+    """Make the index; of one that was cut short, what is lacking."""
     store = corpora.open_store(corpora.make(corpus))
-    rows = LevelDBKeyValue(index_folder(corpus))
+    folder = index_folder(corpus)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    rows = LevelDBKeyValue(unfinished)
     index = Index(rows, store, [corpora.signer(corpus.key).key_id], catch_up=False)
     started = time.perf_counter()
-    report = index.reindex()
+    report = index.make()
     elapsed_s = time.perf_counter() - started
     if report.refused:
         raise RuntimeError(f"refused: {list(report.refused.items())[:3]}")
     index.close()
     store.close()
+    unfinished.rename(folder)  # last: what has the name is whole
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = sum(one.ru_utime + one.ru_stime for one in used)
     return {

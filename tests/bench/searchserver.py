@@ -43,6 +43,8 @@ class Served(NamedTuple):
 
 def measure(corpus: Corpus, index: Path, bodies: Sequence[Request]) -> Served:
     """Start the server, ask everything, stop it."""
+    # Others have opened the index since: without this it would be made anew meanwhile.
+    index.with_name(index.name + ".seen").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="peatkeep-bench-") as folder:
         config = _config(corpus, corpora.folder_of(corpus), index, Path(folder))
         began = time.monotonic()
