@@ -14,7 +14,7 @@ from peatkeep.blobserver.remote import FREE_LINE, Remote, Transport, discover
 from peatkeep.blobserver.remote.dialogue import Upload
 from peatkeep.blobserver.remote.stream import Stream
 from peatkeep.blobserver.wire import TOPIC_BLOBS, TOPIC_CHANGES, events
-from peatkeep.errors import Invalid, NotFound
+from peatkeep.errors import Invalid, NotFound, Unavailable
 from peatkeep.schema.filewriter import write_file
 from tests.e2e.machine import Machine
 from tests.independent import stream as independent
@@ -188,6 +188,16 @@ def test_a_server_killed_in_the_middle_of_a_batch_is_returned_to(tmp_path: Path)
     assert {upload.error for upload in uploads} == {None}
     assert {upload.ref for upload in uploads} == set(sent)
     assert stream.connections > 1
+
+
+def test_what_is_put_while_the_stream_closes_is_answered(remote: Remote) -> None:
+    stream = stream_of(remote)
+    stream.close()
+    told: list[Upload] = []
+    stream._dialogue.put(Upload(Ref.of(b"x"), b"x", told.append))  # by who found it open before
+    with pytest.raises(Unavailable):
+        stream.open()
+    assert [type(upload.error) for upload in told] == [Unavailable]
 
 
 # -- the wire -------------------------------------------------------------------------------------

@@ -319,9 +319,9 @@ class Stream:
         with self._opening:
             if self._thread is not None:
                 return
-            if self._is_closed:
-                raise Unavailable("use", self, "stopped")
             try:
+                if self._is_closed:
+                    raise Unavailable("use", self, "stopped")
                 link = self._first_link()
                 self.handshake_s = link.handshake_s
             except StoreError as error:
