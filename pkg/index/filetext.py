@@ -79,7 +79,7 @@ class TextReader:
         return text.decode("utf-8", "replace")
 
     def _started(self) -> "subprocess.Popen[bytes] | None":
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-P", "-m", __name__]
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         with self._lock:
             if not self._is_stopped:
