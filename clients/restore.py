@@ -355,15 +355,14 @@ class Restore:
 
     def _failed(self, node: _Node, error: Exception) -> None:
         """Record a problem under the name of the file. Server and disk failing end it all."""
+        path = os.path.join(os.fsdecode(self._target), node.path)
+        if isinstance(error, OSError):
+            error.filename = path
         if isinstance(error, Unavailable) or getattr(error, "errno", None) in _FATAL:
             raise error
-        path = os.path.join(os.fsdecode(self._target), node.path)
         if isinstance(error, StoreError):
-            self._progress.failed(type(error)("restore", path, str(error)))
-        else:
-            if isinstance(error, OSError):
-                error.filename = path
-            self._progress.failed(error)
+            error = type(error)("restore", path, str(error))
+        self._progress.failed(error)
 
 
 def _name(schema: Schema) -> bytes:
